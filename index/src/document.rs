@@ -1,0 +1,132 @@
+//! What the index keeps of one photo.
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a photo in one index: given once, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DocId(pub u64);
+
+/// BLAKE3 of a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl ContentHash {
+    /// Hash of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The 64 lower-case hexadecimal digits of the hash.
+    pub fn to_hex(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+}
+
+/// What tells, without opening a file, that it did not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileStamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970-01-01 UTC (negative before).
+    pub mtime_ns: i64,
+}
+
+/// Where the date of a photo was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenSource {
+    /// EXIF `DateTimeOriginal` or `DateTimeDigitized`: local time of the camera.
+    Exif,
+    /// GPS date and time of the EXIF block: UTC.
+    Gps,
+    /// The file's modification time, for want of anything better: UTC.
+    Mtime,
+}
+
+/// When a photo was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Seconds since 1970-01-01 00:00:00 of the clock on the wall where the photo was taken.
+    pub local_seconds: i64,
+    /// Offset of that clock from UTC in minutes, where the photo says so.
+    pub offset_minutes: Option<i16>,
+    /// Where the date was read.
+    pub source: TakenSource,
+}
+
+/// What a photo's header says of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhotoMetadata {
+    /// Width in pixels, upright.
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// Format name in lower case: `jpeg`, `png`, ...
+    pub format: String,
+    /// When it was taken.
+    pub taken: Option<Taken>,
+    /// Maker and model of the camera, as one readable text.
+    pub camera: Option<String>,
+    /// Lens.
+    pub lens: Option<String>,
+    /// Latitude (-90 to 90, north positive) and longitude (-180 to 180, east positive), degrees.
+    pub gps: Option<(f64, f64)>,
+}
+
+/// Rows of equal length, row-major: `rows` vectors of `dim` values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Length of a row.
+    pub dim: usize,
+    /// `rows * dim` values.
+    pub values: Vec<f32>,
+}
+
+impl Matrix {
+    /// A matrix of `rows` by `dim`.
+    ///
+    /// # Panics
+    ///
+    /// When `values` does not hold `rows * dim` values.
+    pub fn new(rows: usize, dim: usize, values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), rows * dim, "a matrix of {rows} x {dim}");
+        Self { rows, dim, values }
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no row `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..(i + 1) * self.dim]
+    }
+}
+
+/// What a model makes of one photo's pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// Image-text vectors, each of unit length: 32 rows of 256 for BLIP-2.
+    pub embedding: Matrix,
+    /// Captioning Q-Former output: 32 rows of 768 for TinyGPT-V.
+    pub visual_tokens: Matrix,
+}
+
+/// The model that made an index: only the same one may read or extend it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// Name a person knows it by, such as `tinygpt-v-stage3`.
+    pub name: String,
+    /// Hexadecimal hash that tells this bundle from any other.
+    pub fingerprint: String,
+    /// Vectors a photo.
+    pub embedding_rows: usize,
+    /// Length of each.
+    pub embedding_dim: usize,
+    /// Visual tokens a photo.
+    pub token_rows: usize,
+    /// Length of each.
+    pub token_dim: usize,
+}

@@ -1,0 +1,3 @@
+//! The `tinyfind` program.
+
+fn main() {}

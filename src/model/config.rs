@@ -1,0 +1,178 @@
+//! Sizes of the network: one [`Config`] for TinyGPT-V, its test cases and its small relatives.
+//!
+//! What tensor shapes cannot tell (heads, LoRA scale, epsilons) stands here; everything in a
+//! bundle is checked against it when it is read.
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes of every part of a model; `None` for a part that a bundle does not hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// EVA ViT, shared by both Q-Formers.
+    pub vision: Option<VisionConfig>,
+    /// Captioning Q-Former and its `ln_vision`.
+    pub captioner: Option<QFormerConfig>,
+    /// Retrieval Q-Former with its text side.
+    pub retrieval: Option<RetrievalConfig>,
+    /// The two projections and Phi-2.
+    pub language: Option<LanguageConfig>,
+    /// Training stage of the TinyGPT-V checkpoint, 1 to 4.
+    pub stage: u8,
+}
+
+/// EVA ViT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VisionConfig {
+    /// Width of a token.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the MLP: `int(width * 4.3637)`.
+    pub mlp: usize,
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Side in pixels of the pictures that `pos_embed` was trained for.
+    pub train_size: usize,
+    /// Epsilon of the block norms.
+    pub eps: f64,
+}
+
+/// A Q-Former as TinyGPT-V uses it: queries only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QFormerConfig {
+    /// Width of a token.
+    pub hidden: usize,
+    /// Layers; the even ones look at the picture.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the feed-forward part.
+    pub intermediate: usize,
+    /// Learned queries.
+    pub queries: usize,
+    /// Side in pixels of the pictures this Q-Former is fed: 224, or 448 for stage 4.
+    pub image_size: usize,
+    /// Epsilon of the norms.
+    pub eps: f64,
+    /// Epsilon of the norm over the ViT's output.
+    pub ln_vision_eps: f64,
+}
+
+/// The retrieval Q-Former.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetrievalConfig {
+    /// Its image side.
+    pub qformer: QFormerConfig,
+    /// Rows of the word table, `[DEC]` included.
+    pub vocabulary: usize,
+    /// Rows of the position table.
+    pub positions: usize,
+    /// Length of an image or text feature.
+    pub projection: usize,
+    /// Most tokens of a text, `[CLS]` and `[SEP]` included.
+    pub max_text: usize,
+}
+
+/// The two projections and Phi-2 with its extra norms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LanguageConfig {
+    /// Width between the two projections.
+    pub projection_mid: usize,
+    /// Rows of the token table and of the head.
+    pub vocabulary: usize,
+    /// Width of a token.
+    pub hidden: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub intermediate: usize,
+    /// Rotated dimensions of a head: `int(0.4 * head_dim)`.
+    pub rotary: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Longest sequence.
+    pub max_positions: usize,
+    /// Epsilon of the layer norms.
+    pub eps: f64,
+    /// Epsilon of the RMS norm after attention.
+    pub rms_eps: f64,
+    /// Where LoRA is kept beside the weights: its factor `alpha / r`.
+    pub lora_scale: Option<f64>,
+}
+
+impl VisionConfig {
+    /// Width of an attention head.
+    pub fn head_dim(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Tokens of a square picture with sides of `size` pixels: the class token and the patches.
+    pub fn tokens(&self, size: usize) -> usize {
+        1 + (size / self.patch).pow(2)
+    }
+
+    /// EVA-CLIP ViT-g/14 as published: 39 of its blocks are used.
+    pub fn vit_g() -> Self {
+        Self { width: 1408, depth: 39, heads: 16, mlp: 6144, patch: 14, train_size: 224, eps: 1e-6 }
+    }
+}
+
+impl QFormerConfig {
+    /// BLIP-2's Q-Former as published, for pictures of `image_size` pixels.
+    pub fn blip2(image_size: usize) -> Self {
+        Self {
+            hidden: 768,
+            layers: 12,
+            heads: 12,
+            intermediate: 3072,
+            queries: 32,
+            image_size,
+            eps: 1e-12,
+            ln_vision_eps: 1e-5,
+        }
+    }
+
+    /// Width of an attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden / self.heads
+    }
+
+    /// Whether layer `i` looks at the picture.
+    pub fn has_cross_attention(i: usize) -> bool {
+        i.is_multiple_of(2)
+    }
+}
+
+impl LanguageConfig {
+    /// Width of an attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden / self.heads
+    }
+
+    /// Phi-2 as published.
+    pub fn phi2() -> Self {
+        Self {
+            projection_mid: 4096,
+            vocabulary: 51200,
+            hidden: 2560,
+            layers: 32,
+            heads: 32,
+            intermediate: 10240,
+            rotary: 32,
+            rope_theta: 10000.0,
+            max_positions: 2048,
+            eps: 1e-5,
+            rms_eps: 1e-6,
+            lora_scale: None,
+        }
+    }
+}
+
+/// Side in pixels of the pictures that a TinyGPT-V stage looks at.
+pub fn image_size_of_stage(stage: u8) -> usize {
+    if stage == 4 { 448 } else { 224 }
+}
