@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod config;
+pub mod device;
 pub mod eva_vit;
 pub mod generate;
 pub mod hub;

@@ -1,0 +1,128 @@
+//! The floors of the crate: a file may use what lies on its own floor or below, never above.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules of the crate with their floors; [`floor_of`] matches the first path component.
+const FLOORS: [(&str, u8); 9] = [
+    ("crawl", 1),
+    ("decode", 1),
+    ("vlm", 1),
+    ("model", 2),
+    ("indexer", 3),
+    ("search", 3),
+    ("ask", 3),
+    ("cli", 4),
+    ("main", 4),
+];
+
+/// Longest file without its tests; a longer one gives its reason in its `//!`.
+const MOST_LINES: usize = 450;
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn floor_of(module: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+}
+
+/// The crate modules that `text` names through `crate::`, comments left out.
+fn modules_used(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut used = Vec::new();
+    for line in code {
+        for rest in line.split("crate::").skip(1) {
+            let names = rest.strip_prefix('{').unwrap_or(rest);
+            let name: String =
+                names.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            used.push(name);
+        }
+    }
+    used
+}
+
+/// The floor of a file of `src/`, and the part of its text that is not tests.
+fn source(path: &Path) -> (Option<u8>, String) {
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let module = inside.components().next().unwrap().as_os_str().to_string_lossy();
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+    (floor_of(module.trim_end_matches(".rs")), code)
+}
+
+#[test]
+fn imports_point_downwards_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut breaches = Vec::new();
+    for path in rust_files(&root) {
+        let (Some(floor), code) = source(&path) else { continue };
+        for used in modules_used(&code) {
+            if floor_of(&used).is_some_and(|above| above > floor) {
+                breaches.push(format!("{} uses {used}", path.display()));
+            }
+        }
+    }
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn every_module_stands_on_a_floor() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in fs::read_dir(root).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
+        assert!(name == "lib" || floor_of(&name).is_some(), "give src/{name} a floor here");
+    }
+}
+
+#[test]
+fn the_index_crate_knows_no_model_no_pixels_and_no_terminal() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("index/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    for crate_name in ["candle", "image =", "clap", "indicatif", "tinyfind ="] {
+        assert!(!manifest.contains(crate_name), "index/Cargo.toml names {crate_name}");
+    }
+}
+
+#[test]
+fn back_ends_are_chosen_in_one_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in rust_files(&root) {
+        let (_, code) = source(&path);
+        let chosen = code.contains("cfg(feature") || code.contains("cfg(not(feature");
+        assert!(!chosen || path.ends_with("model/device.rs"), "{}", path.display());
+    }
+}
+
+#[test]
+fn only_the_program_prints() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in rust_files(&root) {
+        let (floor, code) = source(&path);
+        if floor.is_some_and(|floor| floor < 4) {
+            for call in ["println!", "eprintln!", "print!(", "process::exit"] {
+                assert!(!code.contains(call), "{} calls {call}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    for folder in ["src", "index/src"] {
+        for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.split("#[cfg(test)]").next().unwrap().lines().count();
+            assert!(lines <= MOST_LINES, "{}: {lines} lines without tests", path.display());
+        }
+    }
+}
