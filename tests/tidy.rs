@@ -1,5 +1,7 @@
 //! The floors of the crate: a file may use what lies on its own floor or below, never above.
 
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -252,10 +252,10 @@ impl Template {
         let mut image = format!("<Img>{IMAGE_PLACEHOLDER}</Img> ");
         for turn in history {
             let (question, answer) = (plain(&turn.question), plain(&turn.answer));
-            prompt += &format!("{user}{image}{question}{separator}{assistant}{answer}{separator}");
+            prompt.extend([user, &image, &question, separator, assistant, &answer, separator]);
             image.clear();
         }
-        prompt += &format!("{user}{image}{}{separator}{assistant}", plain(question));
+        prompt.extend([user, &image, &plain(question), separator, assistant]);
         prompt
     }
 }
