@@ -14,4 +14,5 @@ pub mod pixels;
 pub mod projection;
 pub mod prompt;
 pub mod qformer;
+pub mod registry;
 pub mod weights;
