@@ -1,3 +1,7 @@
 //! The `tinyfind` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tinyfind::cli::main()
+}

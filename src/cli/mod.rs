@@ -1,1 +1,119 @@
-//! (being written)
+//! The program: one file per verb, each `Args` and `run`, none with work of its own.
+//!
+//! A verb prints through [`Printer`] only (data on stdout, everything else on stderr) and
+//! returns an [`Outcome`], from which the exit code follows. An error travels up to [`main`],
+//! which prints it with its causes and, where one is known, a `hint:` with the next step.
+
+mod completions;
+mod folders;
+mod globals;
+mod model;
+mod open;
+mod printer;
+mod report;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::globals::Globals;
+use self::printer::Printer;
+
+/// Find your photos by what they show, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "tinyfind", version, max_term_width = 100, propagate_version = false)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Download, import, list and check models
+    Model(model::ModelArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How a command ended, where it did not end in an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what was asked, or found something: exit code 0.
+    Done,
+    /// There was nothing to find or to show: exit code 1.
+    Nothing,
+    /// Part of the work failed, and was reported: exit code 2, as for an error.
+    Failed,
+}
+
+impl Outcome {
+    /// The exit code that tells it to a shell.
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Nothing => 1,
+            Self::Failed => 2,
+        }
+    }
+}
+
+/// Runs the program on the arguments of this process.
+///
+/// Returns 0 when something was done or found, 1 when nothing was, 2 when anything failed.
+/// A reader that closes the pipe early (`| head`) has got what it wanted: that is 0.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os().collect()))
+}
+
+fn run(arguments: Vec<OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is nothing to complain about to whoever closed it.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    report::start_log(&cli.globals);
+    let mut printer = Printer::new(&cli.globals);
+    let outcome = dispatch(&cli, &mut printer);
+    let flushed = printer.flush();
+    if printer.pipe_closed() {
+        return Outcome::Done.code();
+    }
+    match outcome.and_then(|outcome| flushed.map(|()| outcome).map_err(Into::into)) {
+        Ok(outcome) => outcome.code(),
+        Err(error) => {
+            printer.error(&error);
+            Outcome::Failed.code()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Model(args) => model::run(args, globals, printer),
+        Command::Completions(args) => completions::run(args, &mut Cli::command(), printer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn outcomes_follow_grep() {
+        assert_eq!(Outcome::Done.code(), 0);
+        assert_eq!(Outcome::Nothing.code(), 1);
+        assert_eq!(Outcome::Failed.code(), 2);
+    }
+}
