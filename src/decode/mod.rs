@@ -1,5 +1,10 @@
 //! File to pixels: bytes, content hash, EXIF, and the picture itself, upright.
 
+mod orientation;
+mod resize;
+
+pub use resize::resize_bicubic;
+
 /// A picture as rows of RGB bytes, upright.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedImage {
