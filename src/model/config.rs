@@ -102,6 +102,101 @@ pub struct LanguageConfig {
     pub rms_eps: f64,
     /// Where LoRA is kept beside the weights: its factor `alpha / r`.
     pub lora_scale: Option<f64>,
+    /// Where LoRA is kept beside the weights: its rank `r`.
+    #[serde(default)]
+    pub lora_rank: Option<usize>,
+}
+
+impl Config {
+    /// Checks that the sizes fit each other and are such that nothing computed from them
+    /// overflows; configurations come from files.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the first size that cannot be.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(c) = &self.vision {
+            sizes(&[
+                ("vision width", c.width),
+                ("vision mlp", c.mlp),
+                ("patch", c.patch),
+                ("train size", c.train_size),
+            ])?;
+            layers("vision depth", c.depth)?;
+            heads("vision", c.width, c.heads)?;
+            if !c.train_size.is_multiple_of(c.patch) {
+                return Err(format!("{} px are no whole number of patches", c.train_size));
+            }
+        }
+        let qformers = [self.captioner.as_ref(), self.retrieval.as_ref().map(|r| &r.qformer)];
+        for c in qformers.into_iter().flatten() {
+            sizes(&[
+                ("Q-Former hidden", c.hidden),
+                ("Q-Former intermediate", c.intermediate),
+                ("queries", c.queries),
+                ("image size", c.image_size),
+            ])?;
+            layers("Q-Former layers", c.layers)?;
+            heads("Q-Former", c.hidden, c.heads)?;
+            if self.vision.is_none() {
+                return Err("a Q-Former needs a vision part".to_owned());
+            }
+        }
+        if let Some(c) = &self.retrieval {
+            sizes(&[
+                ("vocabulary", c.vocabulary),
+                ("positions", c.positions),
+                ("projection", c.projection),
+                ("longest text", c.max_text),
+            ])?;
+        }
+        if let Some(c) = &self.language {
+            sizes(&[
+                ("projection_mid", c.projection_mid),
+                ("vocabulary", c.vocabulary),
+                ("language hidden", c.hidden),
+                ("language intermediate", c.intermediate),
+                ("positions", c.max_positions),
+            ])?;
+            layers("language layers", c.layers)?;
+            heads("language", c.hidden, c.heads)?;
+            if c.rotary > c.head_dim() || c.rotary % 2 == 1 {
+                return Err(format!("{} of {} dimensions cannot turn", c.rotary, c.head_dim()));
+            }
+            if let Some(rank) = c.lora_rank {
+                sizes(&[("LoRA rank", rank)])?;
+            }
+            if c.lora_rank.is_some() != c.lora_scale.is_some() {
+                return Err("LoRA needs a rank and a scale".to_owned());
+            }
+            if self.captioner.is_none() {
+                return Err("a language part needs a captioner".to_owned());
+            }
+        }
+        if !(1..=4).contains(&self.stage) {
+            return Err(format!("stage {} is not one of 1 to 4", self.stage));
+        }
+        Ok(())
+    }
+}
+
+/// Every size lies in `1..=2^24`, so that products of two fit well into 64 bits.
+fn sizes(named: &[(&str, usize)]) -> Result<(), String> {
+    match named.iter().find(|(_, n)| !(1..=1 << 24).contains(n)) {
+        Some((name, n)) => Err(format!("{name} of {n} cannot be")),
+        None => Ok(()),
+    }
+}
+
+fn layers(name: &str, n: usize) -> Result<(), String> {
+    if n <= 1024 { Ok(()) } else { Err(format!("{name} of {n} cannot be")) }
+}
+
+fn heads(name: &str, width: usize, heads: usize) -> Result<(), String> {
+    if heads > 0 && width.is_multiple_of(heads) {
+        return Ok(());
+    }
+    Err(format!("{name} width {width} does not divide into {heads} heads"))
 }
 
 impl VisionConfig {
@@ -168,6 +263,7 @@ impl LanguageConfig {
             eps: 1e-5,
             rms_eps: 1e-6,
             lora_scale: None,
+            lora_rank: None,
         }
     }
 }

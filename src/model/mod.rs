@@ -40,6 +40,7 @@ pub mod config;
 pub mod device;
 pub mod eva_vit;
 pub mod generate;
+pub(crate) mod gguf;
 pub mod hub;
 pub mod import;
 pub mod kernels;

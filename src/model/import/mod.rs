@@ -1,1 +1,4 @@
-//! (being written)
+//! From the published files to one bundle.
+
+mod encode;
+pub mod random;
