@@ -80,8 +80,8 @@ fn write(folder: &Path, weight_type: WeightType) -> PathBuf {
 type Shapes = BTreeMap<String, Vec<usize>>;
 
 fn manifest(file: &str) -> Shapes {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/goldens/manifest_fullsize.json");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/goldens/manifest_fullsize.json");
     let text = std::fs::read_to_string(path).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     let tensors = manifest[file]["tensors"].as_array().unwrap();
@@ -117,8 +117,7 @@ fn the_captioner_has_the_tensors_of_the_published_file() {
 #[test]
 fn the_retrieval_part_has_the_tensors_of_the_published_file() {
     let mut published = manifest("blip2_pretrained.pth (LAVIS stage 1)");
-    published
-        .retain(|name, _| !name.starts_with("Qformer.cls") && !name.ends_with("position_ids"));
+    published.retain(|name, _| !name.starts_with("Qformer.cls") && !name.ends_with("position_ids"));
     published.insert("temp".to_owned(), vec![1]);
     assert_eq!(part("retrieval."), published);
 }
