@@ -1,10 +1,10 @@
 //! Where installed models lie and what a name means.
 //!
 //! A model is one bundle file, `NAME.gguf`, in the models folder: `$TINYFIND_MODELS`, or
-//! `tinyfind/models` in the user's data folder (`$XDG_DATA_HOME`, by default `~/.local/share`).
+//! `tinyfind/models` in the user's data folder (`$XDG_DATA_HOME`, by default `~/.local/share`, on every system).
 //! Every command finds its model here, and only here, from `--model BUNDLE|NAME` or from none.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
@@ -165,7 +165,7 @@ impl Registry {
     /// # Errors
     ///
     /// When there is no such file or model.
-    pub fn resolve(&self, name_or_path: &str) -> Result<PathBuf, RegistryError> {
+    pub fn resolve(&self, name_or_path: &OsStr) -> Result<PathBuf, RegistryError> {
         let path = Path::new(name_or_path);
         if is_path(name_or_path) {
             return if path.is_file() {
@@ -174,15 +174,16 @@ impl Registry {
                 Err(RegistryError::NoFile { path: path.to_owned() })
             };
         }
-        let named = self.path_of(name_or_path)?;
-        if named.is_file() {
-            return Ok(named);
-        }
-        if path.is_file() {
-            return Ok(path.to_owned());
+        let name = name_or_path.to_string_lossy();
+        let named = self.path_of(&name);
+        match named {
+            Ok(named) if named.is_file() => return Ok(named),
+            _ if path.is_file() => return Ok(path.to_owned()),
+            Err(bad_name) => return Err(bad_name),
+            Ok(_) => {}
         }
         Err(RegistryError::UnknownName {
-            name: name_or_path.to_owned(),
+            name: name.into_owned(),
             dir: self.dir.clone(),
             installed: self.installed()?.into_iter().map(|m| m.name).collect(),
         })
@@ -212,7 +213,7 @@ impl Registry {
 /// When neither `TINYFIND_MODELS` nor a home folder is known.
 pub fn models_dir() -> Result<PathBuf, RegistryError> {
     let data = || {
-        etcetera::choose_base_strategy()
+        etcetera::base_strategy::Xdg::new()
             .map(|base| base.data_dir())
             .map_err(|source| RegistryError::NoHome { source })
     };
@@ -234,7 +235,7 @@ fn models_dir_from(
 /// # Errors
 ///
 /// When there is no such model; the message says how to get one.
-pub fn resolve(name_or_path: Option<&str>) -> Result<PathBuf, RegistryError> {
+pub fn resolve(name_or_path: Option<&OsStr>) -> Result<PathBuf, RegistryError> {
     match name_or_path {
         // A path needs no models folder, so neither does it need a home.
         Some(path) if is_path(path) => Registry::at("").resolve(path),
@@ -252,8 +253,9 @@ pub fn installed() -> Result<Vec<Installed>, RegistryError> {
     Registry::of_user()?.installed()
 }
 
-fn is_path(text: &str) -> bool {
-    text.contains(std::path::is_separator) || bundle_name(Path::new(text)).is_some()
+fn is_path(text: &OsStr) -> bool {
+    let path = Path::new(text);
+    path.components().count() != 1 || path.file_name() != Some(text) || bundle_name(path).is_some()
 }
 
 /// The name of the model in a bundle file's path, if its extension is [`EXTENSION`].
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn a_name_means_the_file_in_the_folder() {
         let (dir, registry) = folder(&["mine.gguf"]);
-        assert_eq!(registry.resolve("mine").unwrap(), dir.path().join("mine.gguf"));
+        assert_eq!(registry.resolve("mine".as_ref()).unwrap(), dir.path().join("mine.gguf"));
     }
 
     #[test]
@@ -314,18 +316,22 @@ mod tests {
         let (dir, registry) = folder(&["mine.gguf"]);
         let elsewhere = dir.path().join("sub.GGUF");
         std::fs::write(&elsewhere, b"1").unwrap();
-        assert_eq!(registry.resolve(elsewhere.to_str().unwrap()).unwrap(), elsewhere);
+        assert_eq!(registry.resolve(elsewhere.as_ref()).unwrap(), elsewhere);
         let gone = dir.path().join("gone.gguf");
-        assert!(matches!(
-            registry.resolve(gone.to_str().unwrap()),
-            Err(RegistryError::NoFile { .. })
-        ));
+        assert!(matches!(registry.resolve(gone.as_ref()), Err(RegistryError::NoFile { .. })));
+    }
+
+    #[test]
+    fn whatever_is_more_than_a_file_name_is_a_path() {
+        let path = |text: &str| is_path(text.as_ref());
+        assert!(path("./mine") && path("a/b") && path("mine.gguf") && path("..") && path(""));
+        assert!(!path("mine") && !path("tinygpt-v-stage3") && !path("v1.5"));
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_the_names_that_are_there() {
         let (_dir, registry) = folder(&["one.gguf", "two.gguf"]);
-        let message = registry.resolve("three").unwrap_err().to_string();
+        let message = registry.resolve("three".as_ref()).unwrap_err().to_string();
         assert!(message.contains("`three`") && message.contains("one, two"), "{message}");
     }
 
