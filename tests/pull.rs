@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
+#[path = "pull/command.rs"]
+mod command;
 #[path = "pull/server.rs"]
 mod server;
 

@@ -1,12 +1,19 @@
 //! `tinyfind model`: bundles of weights.
 
-use std::path::PathBuf;
+mod info;
+mod list;
+mod summary;
+mod verify;
+
+use std::ffi::OsStr;
 
 use clap::{Args, Subcommand};
 
+use super::Outcome;
 use super::globals::Globals;
 use super::printer::Printer;
-use super::{Outcome, folders, open};
+use crate::model::bundle::Bundle;
+use crate::model::registry;
 
 /// Download, import, list and check models.
 #[derive(Debug, Args)]
@@ -17,25 +24,28 @@ pub(crate) struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
-    /// List the bundles in the models folder
-    List,
+    /// List the installed models
+    List(list::ListArgs),
+    /// Show what a bundle holds and what it was made from
+    Info(info::InfoArgs),
+    /// Read every tensor of a bundle and check it
+    Verify(verify::VerifyArgs),
 }
 
 pub(crate) fn run(
     args: &ModelArgs,
-    _globals: &Globals,
+    globals: &Globals,
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
-    match args.command {
-        ModelCommand::List => list(printer),
+    match &args.command {
+        ModelCommand::List(args) => list::run(args, printer),
+        ModelCommand::Info(args) => info::run(args, globals, printer),
+        ModelCommand::Verify(args) => verify::run(args, globals, printer),
     }
 }
 
-fn list(printer: &mut Printer) -> anyhow::Result<Outcome> {
-    let bundles: Vec<PathBuf> = open::bundles_in(&folders::models()?)?;
-    for bundle in &bundles {
-        printer.path(bundle)?;
-        writeln!(printer.stdout())?;
-    }
-    Ok(if bundles.is_empty() { Outcome::Nothing } else { Outcome::Done })
+/// Opens the bundle that a command names, else that of `--model`, else the default one.
+fn open(named: Option<&OsStr>, globals: &Globals) -> anyhow::Result<Bundle> {
+    let path = registry::resolve(named.or(globals.model.as_deref()))?;
+    Ok(Bundle::open(&path)?)
 }

@@ -1,0 +1,137 @@
+//! `tinyfind model info`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{open, summary};
+use crate::cli::Outcome;
+use crate::cli::globals::Globals;
+use crate::cli::printer::{FAINT, Printer, STRONG};
+use crate::model::bundle::Bundle;
+use crate::model::hub::Bytes;
+
+/// Show what a bundle holds and what it was made from.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Bundle file or name of an installed model [default: as `--model`]
+    #[arg(value_name = "BUNDLE|NAME")]
+    bundle: Option<OsString>,
+
+    /// Also list every tensor with its type and shape
+    #[arg(long)]
+    tensors: bool,
+
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(
+    args: &InfoArgs,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Outcome> {
+    let bundle = open(args.bundle.as_deref(), globals)?;
+    if args.json {
+        let object = as_json(&bundle, args.tensors);
+        writeln!(printer.stdout(), "{object:#}")?;
+    } else {
+        as_text(&bundle, args.tensors, printer)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn as_json(bundle: &Bundle, with_tensors: bool) -> serde_json::Value {
+    let about = bundle.about();
+    let tensors = with_tensors.then(|| {
+        let tensors = bundle.tensors().map(|tensor| {
+            json!({
+                "name": tensor.name,
+                "dtype": summary::dtype_name(tensor.dtype),
+                "shape": tensor.shape,
+                "size_in_bytes": tensor.size,
+            })
+        });
+        tensors.collect::<Vec<_>>()
+    });
+    let mut object = json!({
+        "name": about.name,
+        "path": bundle.path().to_string_lossy(),
+        "size_in_bytes": bundle.size_in_bytes(),
+        "stage": about.config.stage,
+        "fingerprint": about.fingerprint,
+        "parts": summary::parts(bundle),
+        "config": about.config,
+        "tensor_count": bundle.tensors().count(),
+        "sources": about.sources,
+        "license": about.license,
+        "licences": about.licences,
+    });
+    if let Some(tensors) = tensors {
+        object["tensors"] = tensors.into();
+    }
+    object
+}
+
+fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow::Result<()> {
+    let about = bundle.about();
+    let parts = summary::parts(bundle);
+    let name = printer.paint(STRONG, &about.name);
+    write!(printer.stdout(), "{name}\n  file         ")?;
+    printer.path(bundle.path())?;
+    let size = Bytes(bundle.size_in_bytes());
+    let parameters: u64 = parts.iter().map(|part| part.parameters).sum();
+    let out = printer.stdout();
+    writeln!(out)?;
+    writeln!(out, "  size         {size}, {} parameters", millions(parameters))?;
+    writeln!(out, "  weights      {}", summary::dtypes(&parts))?;
+    writeln!(out, "  stage        {}", about.config.stage)?;
+    writeln!(out, "  tensors      {}", bundle.tensors().count())?;
+    writeln!(out, "  fingerprint  {}", about.fingerprint)?;
+    if !about.license.is_empty() {
+        writeln!(out, "  licence      {}", about.license)?;
+    }
+    heading(printer, "parts")?;
+    for part in &parts {
+        let (size, count) = (Bytes(part.size_in_bytes).to_string(), millions(part.parameters));
+        let line =
+            format!("  {:<10} {:<5} {size:>9}  {count:>7}  {}", part.name, part.dtype, part.what);
+        writeln!(printer.stdout(), "{line}")?;
+    }
+    if !about.sources.is_empty() {
+        heading(printer, "made from")?;
+        for source in &about.sources {
+            let size = Bytes(source.size).to_string();
+            let hash = printer.paint(FAINT, &format!("blake3 {}", source.blake3));
+            let line = format!("  {:<12} {} ({size})", source.role, source.file);
+            writeln!(printer.stdout(), "{line}\n  {:<12} {hash}", "")?;
+        }
+    }
+    if !about.licences.is_empty() {
+        heading(printer, "licences")?;
+        for line in about.licences.lines() {
+            writeln!(printer.stdout(), "  {line}")?;
+        }
+    }
+    if with_tensors {
+        heading(printer, "tensors")?;
+        for tensor in bundle.tensors() {
+            let dtype = summary::dtype_name(tensor.dtype);
+            writeln!(printer.stdout(), "  {dtype:<5} {:?} {}", tensor.shape, tensor.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn heading(printer: &mut Printer, text: &str) -> anyhow::Result<()> {
+    let text = printer.paint(STRONG, text);
+    writeln!(printer.stdout(), "\n{text}")?;
+    Ok(())
+}
+
+/// `985.9 M`, or the number itself where it is small.
+fn millions(number: u64) -> String {
+    if number < 1_000_000 { number.to_string() } else { format!("{:.1} M", number as f64 / 1e6) }
+}
