@@ -1,0 +1,529 @@
+//! Attention straight from strided views, one head at a time.
+//!
+//! Scores of a few dozen queries at once stay in the cache: two small products around a
+//! softmax in place. Nothing is transposed or copied, and the result is written as
+//! `(batch, queries, heads * dim)`, ready for the next product.
+
+use std::{cell::RefCell, ops::Range};
+
+use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Error, Layout, Result, Shape, Tensor};
+use half::{f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
+
+use super::{
+    fusable,
+    math::{dispatch, dot, exp_in_place, fma, max},
+};
+
+/// Queries whose scores are held at once.
+const QUERIES_AT_ONCE: usize = 96;
+
+/// Which keys a query sees.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Visible<'a> {
+    /// Each query sees the keys up to its own place, the last query all of them.
+    pub causal: bool,
+    /// Keys that no query of a row sees, one range for each row of the batch: padding.
+    pub hidden: Option<&'a [Range<usize>]>,
+}
+
+/// `softmax(scale q k^T) v` for each head.
+///
+/// `q` is `(batch, queries, heads, dim)`, `k` and `v` are `(batch, keys, heads, dim)`, in any
+/// memory order with the last dimension adjacent; on a CPU `k` and `v` may be f16. Returns
+/// `(batch, queries, heads * dim)` in the type of `q`. A query that sees no key at all gets
+/// zeros on a CPU and some finite numbers elsewhere.
+///
+/// # Errors
+///
+/// When the shapes do not fit.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    visible: Visible<'_>,
+) -> Result<Tensor> {
+    let (batch, queries, heads, dim) = q.dims4()?;
+    let keys = k.dim(1)?;
+    if k.dims() != [batch, keys, heads, dim] || v.dims() != k.dims() {
+        candle_core::bail!("attention of {:?} to {:?} and {:?}", q.dims(), k.dims(), v.dims());
+    }
+    if visible.causal && queries > keys {
+        candle_core::bail!("causal attention of {queries} queries to {keys} keys");
+    }
+    if let Some(hidden) = visible.hidden
+        && (hidden.len() != batch || hidden.iter().any(|r| r.start > r.end || r.end > keys))
+    {
+        candle_core::bail!("attention to {batch} x {keys} keys without {hidden:?}");
+    }
+    if fusable(q) && !k.track_op() && !v.track_op() {
+        q.apply_op3_no_bwd(k, v, &Fused { scale: scale as f32, visible })
+    } else {
+        plain(q, k, v, scale, visible)
+    }
+}
+
+/// Attention by candle's own operations.
+fn plain(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
+    let (batch, queries, heads, dim) = q.dims4()?;
+    let keys = k.dim(1)?;
+    let by_head = |xs: &Tensor| xs.transpose(1, 2)?.to_dtype(q.dtype())?.contiguous();
+    let (q, k, v) = (by_head(&(q * scale)?)?, by_head(k)?, by_head(v)?);
+    let mut scores = q.matmul(&k.t()?)?; // (batch, heads, queries, keys)
+    if visible.hidden.is_some() || (visible.causal && queries > 1) {
+        let mask = mask(batch, queries, keys, visible, q.dtype(), q.device())?;
+        scores = scores.broadcast_add(&mask)?;
+    }
+    let weights = if scores.track_op() {
+        candle_nn::ops::softmax(&scores, D::Minus1)?
+    } else {
+        candle_nn::ops::softmax_last_dim(&scores)?
+    };
+    weights.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, heads * dim))
+}
+
+/// `(batch, 1, queries, keys)`: zero where a key is seen, very negative elsewhere.
+fn mask(
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    visible: Visible<'_>,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let mut mask = vec![0.0_f32; batch * queries * keys];
+    for (at, value) in mask.iter_mut().enumerate() {
+        let (row, query, key) = (at / keys / queries, at / keys % queries, at % keys);
+        let later = visible.causal && key + queries > query + keys;
+        if later || visible.hidden.is_some_and(|hidden| hidden[row].contains(&key)) {
+            *value = -60_000.0;
+        }
+    }
+    Tensor::from_vec(mask, (batch, 1, queries, keys), device)?.to_dtype(dtype)
+}
+
+struct Fused<'a> {
+    scale: f32,
+    visible: Visible<'a>,
+}
+
+impl CustomOp3 for Fused<'_> {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let q = View::new(q.as_slice::<f32>()?, q_layout)?;
+        let shape = Shape::from((q.batch, q.tokens, q.heads * q.dim));
+        let out = match (k, v) {
+            (CpuStorage::F32(k), CpuStorage::F32(v)) => {
+                self.run(q, View::new(k, k_layout)?, View::new(v, v_layout)?)
+            }
+            (CpuStorage::F16(k), CpuStorage::F16(v)) => {
+                self.run(q, View::new(k, k_layout)?, View::new(v, v_layout)?)
+            }
+            _ => candle_core::bail!("attention takes keys and values in f32 or f16"),
+        };
+        Ok((CpuStorage::F32(out), shape))
+    }
+}
+
+/// `(batch, tokens, heads, dim)` in memory: each vector is adjacent, the rest has strides.
+#[derive(Clone, Copy)]
+struct View<'a, T> {
+    data: &'a [T],
+    batch: usize,
+    tokens: usize,
+    heads: usize,
+    dim: usize,
+    strides: [usize; 3],
+}
+
+impl<'a, T> View<'a, T> {
+    fn new(data: &'a [T], layout: &Layout) -> Result<Self> {
+        let (batch, tokens, heads, dim) = layout.shape().dims4()?;
+        let &[by_batch, by_token, by_head, 1] = layout.stride() else {
+            return Err(Error::RequiresContiguous { op: "attention" });
+        };
+        let data = &data[layout.start_offset()..];
+        Ok(Self { data, batch, tokens, heads, dim, strides: [by_batch, by_token, by_head] })
+    }
+
+    /// The tokens of one head from `first` on, `strides[1]` apart.
+    fn head(&self, batch: usize, head: usize, first: usize) -> &'a [T] {
+        let [by_batch, by_token, by_head] = self.strides;
+        &self.data[batch * by_batch + head * by_head + first * by_token..]
+    }
+}
+
+/// Keys and values as they are stored.
+trait Stored: Copy + Send + Sync {
+    /// The first `tokens` vectors of `data` as f32 and their distance, in `scratch` if they
+    /// must be converted.
+    fn widen<'a>(
+        data: &'a [Self],
+        tokens: usize,
+        dim: usize,
+        stride: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> (&'a [f32], usize);
+}
+
+impl Stored for f32 {
+    fn widen<'a>(
+        data: &'a [Self],
+        _tokens: usize,
+        _dim: usize,
+        stride: usize,
+        _scratch: &'a mut Vec<f32>,
+    ) -> (&'a [f32], usize) {
+        (data, stride)
+    }
+}
+
+impl Stored for f16 {
+    fn widen<'a>(
+        data: &'a [Self],
+        tokens: usize,
+        dim: usize,
+        stride: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> (&'a [f32], usize) {
+        scratch.resize(tokens * dim, 0.0);
+        for (wide, narrow) in scratch.chunks_exact_mut(dim).zip(data.chunks(stride)) {
+            narrow[..dim].convert_to_f32_slice(wide);
+        }
+        (scratch, dim)
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A place in the output that one task alone writes to.
+#[derive(Clone, Copy)]
+struct Out(*mut f32);
+
+#[expect(unsafe_code, reason = "tasks write to different parts of one buffer")]
+// SAFETY: every task writes the columns of its own head in rows of its own queries.
+unsafe impl Send for Out {}
+#[expect(unsafe_code, reason = "tasks write to different parts of one buffer")]
+// SAFETY: as for `Send`; nothing is read through a shared `Out`.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// The address `offset` numbers on.
+    fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// The scores of some queries of one head: where they are and which keys they see.
+struct Task {
+    /// First of the queries.
+    first: usize,
+    /// How many queries.
+    count: usize,
+    /// Keys that the last of them sees.
+    keys: usize,
+    /// Keys that none of them sees.
+    hidden: Range<usize>,
+}
+
+impl Fused<'_> {
+    fn run<T: Stored>(&self, q: View<'_, f32>, k: View<'_, T>, v: View<'_, T>) -> Vec<f32> {
+        let (queries, keys) = (q.tokens, k.tokens);
+        let mut out = vec![0.0_f32; q.batch * queries * q.heads * q.dim];
+        if out.is_empty() || keys == 0 {
+            return out;
+        }
+        // Blocks of nearly one size: 257 queries are three blocks of 86, not 96 + 96 + 65.
+        let blocks = queries.div_ceil(QUERIES_AT_ONCE);
+        let block = queries.div_ceil(blocks);
+        let width = q.heads * q.dim;
+        let address = Out(out.as_mut_ptr());
+        let one = |at: usize| {
+            let (pair, first) = (at / blocks, at % blocks * block);
+            let (batch, head) = (pair / q.heads, pair % q.heads);
+            let count = block.min(queries.saturating_sub(first));
+            if count == 0 {
+                return;
+            }
+            let seen = if self.visible.causal { keys - queries + first + count } else { keys };
+            let hidden = self
+                .visible
+                .hidden
+                .map_or(0..0, |hidden| hidden[batch].start.min(seen)..hidden[batch].end.min(seen));
+            let task = Task { first, count, keys: seen, hidden };
+            let to = address.at((batch * queries + first) * width + head * q.dim);
+            SCRATCH.with_borrow_mut(|scratch| {
+                let Scratch { scores, keys, values } = scratch;
+                let query = (q.head(batch, head, first), q.strides[1]);
+                let key = T::widen(k.head(batch, head, 0), seen, q.dim, k.strides[1], keys);
+                let value = T::widen(v.head(batch, head, 0), seen, q.dim, v.strides[1], values);
+                scores.resize((count * seen).max(scores.len()), 0.0);
+                let scores = &mut scores[..count * seen];
+                if count == 1 {
+                    self.single(&task, query.0, key, value, scores, q.dim, to);
+                } else {
+                    self.block(&task, queries, query, key, value, scores, q.dim, (to, width));
+                }
+            });
+        };
+        let tasks = q.batch * q.heads * blocks;
+        let work = block * keys * q.dim;
+        (0..tasks).into_par_iter().with_min_len((1 << 16) / work.max(1)).for_each(one);
+        out
+    }
+
+    /// One query: dot products, no matrix product.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one product")]
+    fn single(
+        &self,
+        task: &Task,
+        query: &[f32],
+        (keys, key_stride): (&[f32], usize),
+        (values, value_stride): (&[f32], usize),
+        scores: &mut [f32],
+        dim: usize,
+        to: *mut f32,
+    ) {
+        #[expect(unsafe_code, reason = "see `Out`")]
+        // SAFETY: `to` begins `dim` numbers inside the output that this task alone writes.
+        let out = unsafe { std::slice::from_raw_parts_mut(to, dim) };
+        scores_of(&query[..dim], keys, key_stride, self.scale, scores);
+        soften(scores, &task.hidden);
+        mix(scores, values, value_stride, out);
+    }
+
+    /// Some queries: two products around a softmax of each row.
+    #[expect(clippy::too_many_arguments, reason = "the operands of two products")]
+    fn block(
+        &self,
+        task: &Task,
+        queries: usize,
+        (query, query_stride): (&[f32], usize),
+        (keys, key_stride): (&[f32], usize),
+        (values, value_stride): (&[f32], usize),
+        scores: &mut [f32],
+        dim: usize,
+        (to, to_stride): (*mut f32, usize),
+    ) {
+        let (m, n) = (task.count, task.keys);
+        assert!(query.len() >= (m - 1) * query_stride + dim, "queries lie in their buffer");
+        assert!(keys.len() >= (n - 1) * key_stride + dim, "keys lie in their buffer");
+        assert!(values.len() >= (n - 1) * value_stride + dim, "values lie in their buffer");
+        #[expect(unsafe_code, reason = "gemm takes addresses")]
+        // SAFETY: the operands lie in their buffers as asserted; `scores` holds `m * n`.
+        unsafe {
+            product(
+                (m, n, dim),
+                (scores.as_mut_ptr(), n),
+                (query.as_ptr(), query_stride, 1),
+                (keys.as_ptr(), 1, key_stride),
+                self.scale,
+            );
+        }
+        for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
+            // How many keys this query does not see although the last of the block does.
+            let later = if self.visible.causal { m - 1 - row } else { 0 };
+            let (seen, unseen) = scores.split_at_mut(n - later);
+            unseen.fill(0.0);
+            let hidden = task.hidden.start.min(seen.len())..task.hidden.end.min(seen.len());
+            soften(seen, &hidden);
+        }
+        debug_assert!(task.first + m <= queries);
+        #[expect(unsafe_code, reason = "gemm takes addresses")]
+        // SAFETY: as above; `to` begins `m` rows of `dim` that this task alone writes.
+        unsafe {
+            product(
+                (m, dim, n),
+                (to, to_stride),
+                (scores.as_ptr(), n, 1),
+                (values.as_ptr(), value_stride, 1),
+                1.0,
+            );
+        }
+    }
+}
+
+/// `out = scale left right` with `(m, n, k)`; `left` and `right` are an address, the distance
+/// of rows and that of columns, `out` an address and the distance of rows.
+///
+/// # Safety
+///
+/// All three matrices must lie in memory that may be read, and for `out` written.
+#[expect(unsafe_code, reason = "gemm takes addresses")]
+pub(super) unsafe fn product(
+    (m, n, k): (usize, usize, usize),
+    out: (*mut f32, usize),
+    left: (*const f32, usize, usize),
+    right: (*const f32, usize, usize),
+    scale: f32,
+) {
+    // SAFETY: the caller's; zero and `scale` are gemm's factors of the old and the new.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.0,
+            1,
+            out.1 as isize,
+            false,
+            left.0,
+            left.2 as isize,
+            left.1 as isize,
+            right.0,
+            right.2 as isize,
+            right.1 as isize,
+            0.0,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[inline(always)]
+fn scores_body<const FMA: bool>(
+    query: &[f32],
+    keys: &[f32],
+    stride: usize,
+    scale: f32,
+    scores: &mut [f32],
+) {
+    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+        *score = scale * dot::<FMA>(query, &key[..query.len()]);
+    }
+}
+
+/// Softmax in place; the `hidden` scores become zero.
+#[inline(always)]
+fn soften_body<const FMA: bool>(scores: &mut [f32], hidden: &Range<usize>) {
+    let top = max(&scores[..hidden.start]).max(max(&scores[hidden.end..]));
+    let sum = exp_in_place::<FMA>(&mut scores[..hidden.start], top)
+        + exp_in_place::<FMA>(&mut scores[hidden.end..], top);
+    scores[hidden.clone()].fill(0.0);
+    if sum > 0.0 {
+        let scale = 1.0 / sum;
+        for x in scores.iter_mut() {
+            *x *= scale;
+        }
+    }
+}
+
+#[inline(always)]
+fn mix_body<const FMA: bool>(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
+    for (&weight, value) in weights.iter().zip(values.chunks(stride)) {
+        for (out, v) in out.iter_mut().zip(value) {
+            *out = fma::<FMA>(weight, *v, *out);
+        }
+    }
+}
+
+dispatch!(
+    fn scores_of(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]),
+    scores_body
+);
+dispatch!(fn soften(scores: &mut [f32], hidden: &Range<usize>), soften_body);
+dispatch!(fn mix(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]), mix_body);
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one row hides one range")]
+mod tests {
+    use super::super::tests::{error, random};
+    use super::*;
+
+    fn agree(q: &Tensor, k: &Tensor, v: &Tensor, visible: Visible<'_>) -> Result<()> {
+        let fused = attention(q, k, v, 0.3, visible)?;
+        let plain = plain(q, k, v, 0.3, visible)?;
+        assert!(error(&fused, &plain)? < 2e-6, "{visible:?}: {}", error(&fused, &plain)?);
+        Ok(())
+    }
+
+    /// Queries, keys and values as they lie behind one product: `(batch, tokens, 3, heads, dim)`.
+    fn from_one_product(tokens: usize) -> Result<[Tensor; 3]> {
+        let qkv = random(&[2, tokens, 3, 3, 24], 1)?;
+        let part = |i| qkv.narrow(2, i, 1)?.squeeze(2);
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    #[test]
+    fn strided_heads_give_what_plain_operations_give() -> Result<()> {
+        for tokens in [1, 2, 32, 200] {
+            let [q, k, v] = from_one_product(tokens)?;
+            agree(&q, &k, &v, Visible::default())?;
+            agree(&q, &k, &v, Visible { causal: true, hidden: None })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn hidden_keys_do_not_count() -> Result<()> {
+        let [q, k, v] = from_one_product(130)?;
+        agree(&q, &k, &v, Visible { causal: false, hidden: Some(&[0..7, 100..130]) })?;
+        // Behind a cache: fewer queries than keys, a hole between a prefix and the rest.
+        let late = q.narrow(1, 110, 20)?;
+        agree(&late, &k, &v, Visible { causal: true, hidden: Some(&[20..55, 0..0]) })?;
+        let last = q.narrow(1, 129, 1)?;
+        agree(&last, &k, &v, Visible { causal: true, hidden: Some(&[0..3, 9..40]) })
+    }
+
+    #[test]
+    fn a_query_without_keys_gets_zeros() -> Result<()> {
+        let [q, k, v] = from_one_product(5)?;
+        let visible = Visible { causal: true, hidden: Some(&[0..2, 0..0]) };
+        let out = attention(&q, &k, &v, 1.0, visible)?;
+        let first = out.narrow(0, 0, 1)?.narrow(1, 0, 2)?.abs()?.sum_all()?;
+        assert_eq!(first.to_scalar::<f32>()?, 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn keys_and_values_may_be_f16() -> Result<()> {
+        for tokens in [1, 40] {
+            let q = random(&[2, tokens, 3, 24], 1)?;
+            let [_, k, v] = from_one_product(40)?;
+            let (k, v) = (k.to_dtype(DType::F16)?, v.to_dtype(DType::F16)?);
+            let wide = |xs: &Tensor| xs.to_dtype(DType::F32);
+            let visible = Visible { causal: true, hidden: Some(&[0..3, 0..0]) };
+            let got = attention(&q, &k, &v, 0.2, visible)?;
+            let expected = attention(&q, &wide(&k)?, &wide(&v)?, 0.2, visible)?;
+            assert!(error(&got, &expected)? < 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() -> Result<()> {
+        let [q, k, v] = from_one_product(8)?;
+        let short = k.narrow(1, 0, 4)?;
+        assert!(attention(&q, &short, &v, 1.0, Visible::default()).is_err());
+        let causal = Visible { causal: true, hidden: None };
+        assert!(attention(&q, &short, &v.narrow(1, 0, 4)?, 1.0, causal).is_err());
+        let beyond = Visible { causal: false, hidden: Some(&[0..9, 0..0]) };
+        assert!(attention(&q, &k, &v, 1.0, beyond).is_err());
+        Ok(())
+    }
+}

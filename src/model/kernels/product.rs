@@ -1,0 +1,158 @@
+//! Products with weights that are stored in half precision.
+//!
+//! Half products are slower than f32 ones on a CPU, so a few output columns at a time are
+//! widened into a buffer that stays in the cache and multiplied there: the weights cross the
+//! memory bus at half the size, and no second copy of them exists.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
+
+use super::values;
+
+/// Numbers of a widened panel: 512 KiB, about what the second-level cache holds.
+const PANEL: usize = 1 << 17;
+
+/// `xs weight^T` on a CPU: `xs` f32 `(rows, inputs)`, `weight` f16 or bf16 `(outputs, inputs)`;
+/// `(rows, outputs)` in f32.
+///
+/// # Errors
+///
+/// When the shapes or types do not fit.
+pub fn half_product(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    xs.contiguous()?.apply_op2_no_bwd(weight, &HalfProduct)
+}
+
+struct HalfProduct;
+
+impl CustomOp2 for HalfProduct {
+    fn name(&self) -> &'static str {
+        "half-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = xs_layout.shape().dims2()?;
+        let (outputs, weight_inputs) = weight_layout.shape().dims2()?;
+        let op = self.name();
+        let offsets = weight_layout.contiguous_offsets();
+        let (Some((start, end)), true) = (offsets, inputs == weight_inputs) else {
+            candle_core::bail!("{op}: {:?} by {:?}", xs_layout.dims(), weight_layout.dims());
+        };
+        let xs = values(xs, xs_layout, op)?;
+        let out = match weight {
+            CpuStorage::F16(weight) => run(xs, &weight[start..end], rows, inputs, outputs),
+            CpuStorage::BF16(weight) => run(xs, &weight[start..end], rows, inputs, outputs),
+            _ => candle_core::bail!("{op}: weights are f16 or bf16"),
+        };
+        Ok((CpuStorage::F32(out), Shape::from((rows, outputs))))
+    }
+}
+
+/// A half-precision number.
+trait Half: Copy + Sync {
+    fn widen(narrow: &[Self], wide: &mut [f32]);
+}
+
+impl Half for f16 {
+    fn widen(narrow: &[Self], wide: &mut [f32]) {
+        narrow.convert_to_f32_slice(wide);
+    }
+}
+
+impl Half for bf16 {
+    fn widen(narrow: &[Self], wide: &mut [f32]) {
+        for (wide, narrow) in wide.iter_mut().zip(narrow) {
+            *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+        }
+    }
+}
+
+thread_local! {
+    static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The output, of which each task writes its own columns.
+#[derive(Clone, Copy)]
+struct Out(*mut f32);
+
+#[expect(unsafe_code, reason = "tasks write to different columns of one buffer")]
+// SAFETY: every task writes the columns of its own panel only.
+unsafe impl Send for Out {}
+#[expect(unsafe_code, reason = "tasks write to different columns of one buffer")]
+// SAFETY: as for `Send`; nothing is read through a shared `Out`.
+unsafe impl Sync for Out {}
+
+impl Out {
+    fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+fn run<T: Half>(xs: &[f32], weight: &[T], rows: usize, inputs: usize, outputs: usize) -> Vec<f32> {
+    let mut out = vec![0.0_f32; rows * outputs];
+    if out.is_empty() || inputs == 0 {
+        return out;
+    }
+    // Enough panels for every thread, each a multiple of the kernels' 16 columns.
+    let threads = rayon::current_num_threads();
+    let panel = (PANEL / inputs).clamp(16, 512).min(outputs.div_ceil(threads)).next_multiple_of(16);
+    let address = Out(out.as_mut_ptr());
+    weight.par_chunks(panel * inputs).enumerate().for_each(|(at, narrow)| {
+        let columns = narrow.len() / inputs;
+        WIDE.with_borrow_mut(|wide| {
+            wide.resize(narrow.len().max(wide.len()), 0.0);
+            let wide = &mut wide[..narrow.len()];
+            T::widen(narrow, wide);
+            #[expect(unsafe_code, reason = "gemm takes addresses")]
+            // SAFETY: `xs` is `rows * inputs`, `wide` is `columns * inputs`, and the output has
+            // `rows` rows of `outputs`, in which this panel's columns are this task's alone.
+            unsafe {
+                super::attention::product(
+                    (rows, columns, inputs),
+                    (address.at(at * panel), outputs),
+                    (xs.as_ptr(), inputs, 1),
+                    (wide.as_ptr(), 1, inputs),
+                    1.0,
+                );
+            }
+        });
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::super::tests::{error, random};
+    use super::*;
+
+    #[test]
+    fn half_weights_multiply_as_if_widened() -> Result<()> {
+        for (rows, inputs, outputs) in [(1, 37, 50), (9, 300, 1027), (40, 8, 3)] {
+            let xs = random(&[rows, inputs], 1)?;
+            for dtype in [DType::F16, DType::BF16] {
+                let weight = random(&[outputs, inputs], 2)?.to_dtype(dtype)?;
+                let expected = xs.matmul(&weight.to_dtype(DType::F32)?.t()?)?;
+                assert!(error(&half_product(&xs, &weight)?, &expected)? < 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_shapes_and_types_are_refused() -> Result<()> {
+        let xs = random(&[2, 8], 1)?;
+        assert!(half_product(&xs, &random(&[4, 8], 2)?).is_err());
+        assert!(half_product(&xs, &random(&[4, 9], 2)?.to_dtype(DType::F16)?).is_err());
+        Ok(())
+    }
+}
