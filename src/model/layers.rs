@@ -1,1 +1,242 @@
-//! (being written)
+//! Layers that the networks are made of.
+
+use std::fmt;
+
+use candle_core::{DType, Module, Result, Tensor, quantized::QMatMul};
+
+use crate::model::{
+    kernels::{self, Activation, add_bias, half_product},
+    weights::{Stored, Weights},
+};
+
+/// What looks at named tensors.
+type See<'a> = dyn FnMut(&str, &Tensor) + 'a;
+
+/// An observer of the tensors inside a network, by name; costs nothing where there is none.
+#[derive(Default)]
+pub struct Tap<'a> {
+    see: Option<&'a mut See<'a>>,
+}
+
+impl fmt::Debug for Tap<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap").field("on", &self.is_on()).finish()
+    }
+}
+
+impl<'a> Tap<'a> {
+    /// Shows every named tensor to `see`.
+    pub fn new(see: &'a mut See<'a>) -> Self {
+        Self { see: Some(see) }
+    }
+
+    /// Shows nothing to nobody.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Whether somebody looks.
+    pub fn is_on(&self) -> bool {
+        self.see.is_some()
+    }
+
+    /// Shows `tensor` under `name`, which is only put together if somebody looks.
+    pub fn see(&mut self, name: impl fmt::Display, tensor: &Tensor) {
+        if let Some(see) = &mut self.see {
+            see(&name.to_string(), tensor);
+        }
+    }
+}
+
+/// `xs W^T + b`, with weights as they lie in the bundle.
+///
+/// On a CPU f16 and bf16 weights stay so in memory and are widened as they are used; on a GPU
+/// everything is of one type, but for quantised weights.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+    lora: Option<Lora>,
+    output: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// `(output, input)` in the compute type.
+    Dense(Tensor),
+    /// `(output, input)` in f16 or bf16, on a CPU.
+    Half(Tensor),
+    /// `(output, input + padding)`.
+    Quantized { product: QMatMul, padding: usize },
+}
+
+/// Low-rank addition to a weight: `scale B A` (Hu et al., 2021).
+#[derive(Debug, Clone)]
+struct Lora {
+    /// `(rank, input)`.
+    a: Tensor,
+    /// `(output, rank)`, times the scale.
+    b: Tensor,
+}
+
+impl Linear {
+    /// Reads `weight`, and `bias` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape.
+    pub fn load(w: &Weights, input: usize, output: usize) -> Result<Self> {
+        let bias = if w.contains("bias") { Some(w.get(output, "bias")?) } else { None };
+        Self::load_with_bias(w, input, output, bias)
+    }
+
+    /// Reads `weight`; the bias is the caller's.
+    ///
+    /// # Errors
+    ///
+    /// When the tensor is missing or of another shape.
+    pub fn load_with_bias(
+        w: &Weights,
+        input: usize,
+        output: usize,
+        bias: Option<Tensor>,
+    ) -> Result<Self> {
+        let weight = match w.stored(output, input, "weight")? {
+            Stored::Dense(weight) if weight.dtype() == w.dtype() => Weight::Dense(weight),
+            Stored::Dense(weight) if w.device().is_cpu() && w.dtype() == DType::F32 => {
+                Weight::Half(weight)
+            }
+            Stored::Dense(weight) => Weight::Dense(weight.to_dtype(w.dtype())?),
+            Stored::Quantized(weight) => {
+                let padding = weight.shape().dims2()?.1 - input;
+                Weight::Quantized { product: QMatMul::from_arc(weight)?, padding }
+            }
+        };
+        Ok(Self { weight, bias, lora: None, output })
+    }
+
+    /// As [`Linear::load`], with `lora_A.weight` and `lora_B.weight` if there are any: `scale`
+    /// is their factor, their rank is the number of rows of the first.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape, or the scale of a LoRA is not given.
+    pub fn load_with_lora(
+        w: &Weights,
+        input: usize,
+        output: usize,
+        scale: Option<f64>,
+    ) -> Result<Self> {
+        let mut linear = Self::load(w, input, output)?;
+        if let Some(&[rank, _]) = w.shape("lora_A.weight") {
+            let Some(scale) = scale else {
+                candle_core::bail!("the bundle holds a LoRA but not its scale");
+            };
+            let a = w.get((rank, input), "lora_A.weight")?;
+            let b = (w.get((output, rank), "lora_B.weight")? * scale)?;
+            linear.lora = Some(Lora { a, b });
+        }
+        Ok(linear)
+    }
+
+    /// The activation of what [`Module::forward`] gives.
+    ///
+    /// # Errors
+    ///
+    /// When `xs` does not end in the layer's input width.
+    pub fn forward_then(&self, xs: &Tensor, activation: Activation) -> Result<Tensor> {
+        let product = self.product(xs)?;
+        activation.of_fresh(product, self.bias.as_ref())
+    }
+
+    /// `xs W^T` with the LoRA but without the bias: a fresh tensor.
+    fn product(&self, xs: &Tensor) -> Result<Tensor> {
+        let dims = xs.dims();
+        let (Some(&input), rows) = (dims.last(), dims.iter().rev().skip(1).product::<usize>())
+        else {
+            candle_core::bail!("a linear layer needs at least one dimension");
+        };
+        let flat = xs.reshape((rows, input))?;
+        let mut out = match &self.weight {
+            Weight::Dense(weight) => flat.matmul(&weight.t()?)?,
+            Weight::Half(weight) => half_product(&flat, weight)?,
+            Weight::Quantized { product, padding } => {
+                let padded = if *padding == 0 {
+                    flat.contiguous()?
+                } else {
+                    flat.pad_with_zeros(1, 0, *padding)?
+                };
+                product.forward(&padded.to_dtype(DType::F32)?)?.to_dtype(xs.dtype())?
+            }
+        };
+        if let Some(lora) = &self.lora {
+            out = (out + flat.matmul(&lora.a.t()?)?.matmul(&lora.b.t()?)?)?;
+        }
+        let mut shape = dims.to_vec();
+        shape[dims.len() - 1] = self.output;
+        out.reshape(shape)
+    }
+}
+
+impl Module for Linear {
+    /// `(.., input)` to `(.., output)`.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        add_bias(self.product(xs)?, self.bias.as_ref())
+    }
+}
+
+/// Layer norm over the last dimension, with weight and bias; sums in f32.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Reads `weight` and `bias`.
+    ///
+    /// # Errors
+    ///
+    /// When one is missing or of another shape.
+    pub fn load(w: &Weights, width: usize, eps: f64) -> Result<Self> {
+        Ok(Self { weight: w.get(width, "weight")?, bias: w.get(width, "bias")?, eps })
+    }
+
+    /// Weight and bias.
+    pub fn parameters(&self) -> (Tensor, Tensor) {
+        (self.weight.clone(), self.bias.clone())
+    }
+}
+
+impl Module for LayerNorm {
+    /// The shape stays.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        kernels::layer_norm(xs, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// RMS norm over the last dimension, with a weight; sums in f32.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Reads `weight`.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or of another shape.
+    pub fn load(w: &Weights, width: usize, eps: f64) -> Result<Self> {
+        Ok(Self { weight: w.get(width, "weight")?, eps })
+    }
+}
+
+impl Module for RmsNorm {
+    /// The shape stays.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        kernels::rms_norm(xs, &self.weight, self.eps)
+    }
+}

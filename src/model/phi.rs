@@ -1,1 +1,402 @@
-//! (being written)
+//! Phi-2 as TinyGPT-V has it: three extra norms a layer, perhaps a LoRA, embeddings as input.
+//!
+//! Source: transformers 4.36.2 `modeling_phi.py` with the changes of the TinyGPT-V repository.
+//! A layer is `h = norm(x); x + rms(dense(attention(h))) + fc2(gelu(fc1(h)))`.
+
+use std::ops::Range;
+
+use candle_core::{DType, Module, Result, Tensor};
+
+use crate::model::{
+    config::LanguageConfig,
+    kernels::{Activation, HeadNorms, Rotary, Visible, attention, split_heads},
+    layers::{LayerNorm, Linear, RmsNorm, Tap},
+    weights::{RowTable, Weights},
+};
+
+/// Tokens by which a full cache grows at least.
+const GROWTH: usize = 64;
+
+/// The language model.
+#[derive(Debug)]
+pub struct Phi {
+    config: LanguageConfig,
+    words: RowTable,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    head: Linear,
+    rotary: Rotary,
+}
+
+impl Phi {
+    /// Reads `model.*` and `lm_head.*` below `w` (`language` in a bundle) but the token table,
+    /// which stays in the file.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape.
+    pub fn load(config: &LanguageConfig, w: &Weights) -> Result<Self> {
+        let (hidden, model) = (config.hidden, w.pp("model"));
+        let layers = model.pp("layers");
+        Ok(Self {
+            words: model.rows(config.vocabulary, hidden, "embed_tokens.weight")?,
+            layers: (0..config.layers)
+                .map(|i| Layer::load(config, &layers.pp(i)))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::load(&model.pp("final_layernorm"), hidden, config.eps)?,
+            head: Linear::load(&w.pp("lm_head"), hidden, config.vocabulary)?,
+            rotary: rotary(config, w, true)?,
+            config: config.clone(),
+        })
+    }
+
+    /// The same model with rotary tables in full precision instead of the f16 in which the
+    /// published model holds them; `w` as for [`Phi::load`].
+    ///
+    /// # Errors
+    ///
+    /// When the device has no room.
+    pub fn with_exact_rotary(mut self, w: &Weights) -> Result<Self> {
+        self.rotary = rotary(&self.config, w, false)?;
+        Ok(self)
+    }
+
+    /// Sizes of the model.
+    pub fn config(&self) -> &LanguageConfig {
+        &self.config
+    }
+
+    /// Embeddings `(ids, hidden)` of tokens.
+    ///
+    /// # Errors
+    ///
+    /// When an id lies beyond the vocabulary.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        self.words.gather(ids)
+    }
+
+    /// Runs embeddings `(rows, tokens, hidden)` behind what `cache` holds and adds them to it.
+    ///
+    /// Returns the residual stream `(rows, tokens, hidden)` for [`Phi::logits`].
+    ///
+    /// # Errors
+    ///
+    /// When the rows are not those of the cache or the sequence grows longer than the model's
+    /// `max_positions`.
+    pub fn forward(&self, embeds: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        self.forward_tapped(embeds, cache, &mut Tap::none())
+    }
+
+    /// As [`Phi::forward`], showing `phi.layer0.{input_layernorm,qkv,q_layernorm,k_layernorm,
+    /// dense,post_layernorm,mlp}` and so on, `phi.layer0` and so on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Phi::forward`].
+    pub fn forward_tapped(
+        &self,
+        embeds: &Tensor,
+        cache: &mut KvCache,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let (rows, tokens, _) = embeds.dims3()?;
+        if rows != cache.rows() || self.layers.len() != cache.layers.len() {
+            candle_core::bail!(
+                "{rows} rows through {} layers with a cache of {} rows and {} layers",
+                self.layers.len(),
+                cache.rows(),
+                cache.layers.len()
+            );
+        }
+        let positions = cache.positions(tokens);
+        let mut xs = embeds.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            xs = layer.forward(&xs, &self.rotary, &positions, cache, i, tap)?;
+            tap.see(format_args!("phi.layer{i}"), &xs);
+        }
+        cache.len += tokens;
+        Ok(xs)
+    }
+
+    /// Logits `(.., vocabulary)` in f32 of the residual stream `(.., hidden)`.
+    ///
+    /// # Errors
+    ///
+    /// When `xs` is of another width.
+    pub fn logits(&self, xs: &Tensor) -> Result<Tensor> {
+        self.logits_tapped(xs, &mut Tap::none())
+    }
+
+    /// As [`Phi::logits`], showing `phi.final_layernorm` and `phi.logits`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Phi::logits`].
+    pub fn logits_tapped(&self, xs: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let normed = self.norm.forward(xs)?;
+        tap.see("phi.final_layernorm", &normed);
+        let logits = self.head.forward(&normed)?.to_dtype(DType::F32)?;
+        tap.see("phi.logits", &logits);
+        Ok(logits)
+    }
+
+    /// Logits `(rows, vocabulary)` of the token after the last, for embeddings
+    /// `(rows, tokens, hidden)` behind what `cache` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Phi::forward`].
+    pub fn next_logits(&self, embeds: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        let xs = self.forward(embeds, cache)?;
+        self.logits(&xs.narrow(1, xs.dim(1)? - 1, 1)?.squeeze(1)?)
+    }
+
+    /// An empty cache for this model; see [`KvCache`].
+    pub fn cache(&self, padding: &[usize]) -> KvCache {
+        KvCache {
+            layers: (0..self.layers.len()).map(|_| LayerCache::default()).collect(),
+            hidden: padding.iter().map(|&n| 0..n).collect(),
+            len: 0,
+        }
+    }
+}
+
+fn rotary(config: &LanguageConfig, w: &Weights, rounded: bool) -> Result<Rotary> {
+    let (dims, base, positions) = (config.rotary, config.rope_theta, config.max_positions);
+    Rotary::new(dims, base, positions, rounded, w.dtype(), w.device())
+}
+
+/// Joins prompts `(tokens, hidden)` of different lengths to one batch `(rows, longest, hidden)`,
+/// the shorter ones behind zeros; also how many zeros each row has, for [`Phi::cache`].
+///
+/// # Errors
+///
+/// When there is no prompt or they differ in width.
+pub fn left_pad(prompts: &[Tensor]) -> Result<(Tensor, Vec<usize>)> {
+    let lengths = prompts.iter().map(|p| p.dim(0)).collect::<Result<Vec<_>>>()?;
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let padding: Vec<usize> = lengths.iter().map(|n| longest - n).collect();
+    let rows = prompts.iter().zip(&padding).map(|(prompt, &n)| {
+        if n == 0 { prompt.contiguous() } else { prompt.contiguous()?.pad_with_zeros(0, n, 0) }
+    });
+    Ok((Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)?, padding))
+}
+
+/// Keys and values of the tokens so far.
+///
+/// Made by [`Phi::cache`] for a batch of rows of which each begins with some padding. Memory is
+/// taken in steps as the sequence grows. It cannot be cloned, because its tensors are written in
+/// place; see [`KvCache::fork`].
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    /// For each row the places that nobody looks at.
+    hidden: Vec<Range<usize>>,
+    len: usize,
+}
+
+/// Keys and values `(rows, heads, capacity, head_dim)` of one layer.
+#[derive(Debug, Default)]
+struct LayerCache {
+    held: Option<(Tensor, Tensor)>,
+}
+
+impl KvCache {
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// Tokens held for each row, padding included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps the rows at `rows`, in that order; a row may be kept several times.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such row.
+    pub fn select(&mut self, rows: &[usize]) -> Result<()> {
+        if rows.iter().any(|&row| row >= self.rows()) {
+            candle_core::bail!("rows {rows:?} of a cache of {}", self.rows());
+        }
+        if rows.iter().copied().eq(0..self.rows()) {
+            return Ok(());
+        }
+        let ids: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        for layer in &mut self.layers {
+            if let Some((keys, values)) = &mut layer.held {
+                let ids = Tensor::new(ids.as_slice(), keys.device())?;
+                *keys = keys.index_select(&ids, 0)?;
+                *values = values.index_select(&ids, 0)?;
+            }
+        }
+        self.hidden = rows.iter().map(|&row| self.hidden[row].clone()).collect();
+        Ok(())
+    }
+
+    /// A batch that goes on from a prefix: a row for each number in `padding`, which begins
+    /// with the tokens of this cache's only row and then with that much padding.
+    ///
+    /// # Errors
+    ///
+    /// When this cache holds several rows, or padding of its own.
+    pub fn fork(&self, padding: &[usize]) -> Result<Self> {
+        if self.rows() != 1 || !self.hidden[0].is_empty() {
+            candle_core::bail!("a prefix is one row without padding");
+        }
+        let repeated = |xs: &Tensor| {
+            let (_, heads, capacity, dim) = xs.dims4()?;
+            // Its own memory in any case: a batch writes behind the prefix.
+            xs.broadcast_as((padding.len(), heads, capacity, dim))?.force_contiguous()
+        };
+        let layers = self.layers.iter().map(|layer| {
+            let held = layer.held.as_ref();
+            let held: Option<Result<_>> =
+                held.map(|(keys, values)| Ok((repeated(keys)?, repeated(values)?)));
+            Ok(LayerCache { held: held.transpose()? })
+        });
+        Ok(Self {
+            layers: layers.collect::<Result<_>>()?,
+            hidden: padding.iter().map(|&n| self.len..self.len + n).collect(),
+            len: self.len,
+        })
+    }
+
+    /// Positions of the next `tokens` tokens, row by row: places before them that count;
+    /// padding has position 1.
+    fn positions(&self, tokens: usize) -> Vec<u32> {
+        let places = self.len..self.len + tokens;
+        let position = |hidden: &Range<usize>, place: usize| match place {
+            _ if hidden.contains(&place) => 1,
+            _ if place < hidden.start => place,
+            _ => place - hidden.len(),
+        };
+        self.hidden
+            .iter()
+            .flat_map(|hidden| places.clone().map(move |place| position(hidden, place) as u32))
+            .collect()
+    }
+
+    /// Adds keys and values `(rows, heads, tokens, head_dim)` to a layer and returns all it
+    /// then holds, `(rows, tokens so far, heads, head_dim)`.
+    fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (rows, heads, tokens, dim) = keys.dims4()?;
+        let len = self.len + tokens;
+        let held = self.layers[layer].held.take();
+        let (old_keys, old_values) = match held {
+            Some(held) if held.0.dim(2)? >= len => held,
+            held => {
+                let capacity = len.max(self.len + GROWTH).next_multiple_of(16);
+                let grow = |old: Option<&Tensor>| -> Result<Tensor> {
+                    let shape = (rows, heads, capacity, dim);
+                    let new = Tensor::zeros(shape, keys.dtype(), keys.device())?;
+                    if let Some(old) = old {
+                        new.slice_set(&old.narrow(2, 0, self.len)?.contiguous()?, 2, 0)?;
+                    }
+                    Ok(new)
+                };
+                let (old_keys, old_values) = held.unzip();
+                (grow(old_keys.as_ref())?, grow(old_values.as_ref())?)
+            }
+        };
+        old_keys.slice_set(keys, 2, self.len)?;
+        old_values.slice_set(values, 2, self.len)?;
+        let all = |xs: &Tensor| xs.narrow(2, 0, len)?.transpose(1, 2);
+        let views = (all(&old_keys)?, all(&old_values)?);
+        self.layers[layer].held = Some((old_keys, old_values));
+        Ok(views)
+    }
+}
+
+/// One layer: attention and MLP side by side behind one norm.
+#[derive(Debug)]
+struct Layer {
+    norm: LayerNorm,
+    qkv: Linear,
+    head_norms: HeadNorms,
+    dense: Linear,
+    post_norm: RmsNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+    scale: f64,
+}
+
+impl Layer {
+    fn load(config: &LanguageConfig, w: &Weights) -> Result<Self> {
+        let (hidden, dim) = (config.hidden, config.head_dim());
+        let (own, mlp) = (w.pp("self_attn"), w.pp("mlp"));
+        let lora =
+            |name, output| Linear::load_with_lora(&own.pp(name), hidden, output, config.lora_scale);
+        let head_norm =
+            |name| LayerNorm::load(&own.pp(name), dim, config.eps).map(|norm| norm.parameters());
+        Ok(Self {
+            norm: LayerNorm::load(&w.pp("input_layernorm"), hidden, config.eps)?,
+            qkv: lora("query_key_value", 3 * hidden)?,
+            head_norms: HeadNorms::new(
+                head_norm("q_layernorm")?,
+                head_norm("k_layernorm")?,
+                config.eps,
+            )?,
+            dense: lora("dense", hidden)?,
+            post_norm: RmsNorm::load(&w.pp("post_layernorm"), hidden, config.rms_eps)?,
+            fc1: Linear::load(&mlp.pp("fc1"), hidden, config.intermediate)?,
+            fc2: Linear::load(&mlp.pp("fc2"), config.intermediate, hidden)?,
+            heads: config.heads,
+            scale: (dim as f64).powf(-0.5),
+        })
+    }
+
+    /// `(rows, tokens, hidden)` to the same shape.
+    fn forward(
+        &self,
+        xs: &Tensor,
+        rotary: &Rotary,
+        positions: &[u32],
+        cache: &mut KvCache,
+        i: usize,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let normed = self.norm.forward(xs)?;
+        tap.see(format_args!("phi.layer{i}.input_layernorm"), &normed);
+        let qkv = self.qkv.forward(&normed)?;
+        if tap.is_on() {
+            self.show_heads(&qkv, positions, i, tap)?;
+        }
+        let [q, k, v] = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
+        let (k, v) = cache.append(i, &k, &v)?;
+        let hidden = cache.hidden.iter().any(|range| !range.is_empty());
+        let visible = Visible { causal: true, hidden: hidden.then_some(&cache.hidden) };
+        let mixed = attention(&q.transpose(1, 2)?, &k, &v, self.scale, visible)?;
+        let attended = self.dense.forward(&mixed)?;
+        tap.see(format_args!("phi.layer{i}.dense"), &attended);
+        let attended = self.post_norm.forward(&attended)?;
+        tap.see(format_args!("phi.layer{i}.post_layernorm"), &attended);
+        let mlp = self.fc2.forward(&self.fc1.forward_then(&normed, Activation::GeluTanh)?)?;
+        tap.see(format_args!("phi.layer{i}.mlp"), &mlp);
+        (attended + mlp)? + xs
+    }
+
+    /// Shows the product and its normed queries and keys, `(rows, tokens, heads, head_dim)`,
+    /// before they are turned.
+    fn show_heads(
+        &self,
+        qkv: &Tensor,
+        positions: &[u32],
+        i: usize,
+        tap: &mut Tap<'_>,
+    ) -> Result<()> {
+        tap.see(format_args!("phi.layer{i}.qkv"), qkv);
+        let [q, k, _] = split_heads(qkv, self.heads, &self.head_norms, None, positions)?;
+        tap.see(format_args!("phi.layer{i}.q_layernorm"), &q.transpose(1, 2)?);
+        tap.see(format_args!("phi.layer{i}.k_layernorm"), &k.transpose(1, 2)?);
+        Ok(())
+    }
+}

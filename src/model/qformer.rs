@@ -1,1 +1,479 @@
-//! (being written)
+//! The Q-Formers: learned queries that look at the ViT's tokens, alone (captioning) or beside
+//! a text (retrieval).
+//!
+//! A BERT whose even layers hold a cross-attention for the queries, and whose feed-forward part
+//! exists twice: `_query` for the queries, plain for text. Source: LAVIS `Qformer.py`,
+//! `blip2_qformer.py` and `blip2_image_text_matching.py`.
+
+use std::ops::Range;
+
+use candle_core::{D, Module, Result, Tensor};
+
+use crate::model::{
+    config::{QFormerConfig, RetrievalConfig},
+    kernels::{Activation, Visible, attention},
+    layers::{LayerNorm, Linear, Tap},
+    weights::{RowTable, Weights},
+};
+
+/// Epsilon of `ln_vision` is that of the configuration; this one keeps a zero vector from
+/// being divided by zero, as torch's `normalize` does.
+const NORMALIZE_EPS: f64 = 1e-12;
+
+/// Captioning side: queries only.
+#[derive(Debug)]
+pub struct QFormer {
+    image: ImageSide,
+    stack: Stack,
+}
+
+impl QFormer {
+    /// Reads `ln_vision.*`, `query_tokens` and the query side of `Qformer.*` below `w`
+    /// (`captioner` or `retrieval` in a bundle), for ViT tokens of width `encoder_width`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape.
+    pub fn load(config: &QFormerConfig, encoder_width: usize, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            image: ImageSide::load(config, encoder_width, w)?,
+            stack: Stack::load(config, w, Some(encoder_width), false)?,
+        })
+    }
+
+    /// Visual tokens `(batch, queries, hidden)` of ViT tokens `(batch, tokens, encoder_width)`.
+    ///
+    /// # Errors
+    ///
+    /// When the ViT tokens are of another width.
+    pub fn forward_image(&self, vit: &Tensor) -> Result<Tensor> {
+        self.forward_image_tapped(vit, &mut Tap::none())
+    }
+
+    /// As [`QFormer::forward_image`], showing `ln_vision`, `qformer.embeddings`,
+    /// `qformer.layer0.{self,cross}` and so on, `qformer.layer0` and so on.
+    ///
+    /// # Errors
+    ///
+    /// As [`QFormer::forward_image`].
+    pub fn forward_image_tapped(&self, vit: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        self.image.forward(&self.stack, vit, tap)
+    }
+}
+
+/// Retrieval, both sides: image features, text features, image-text matching.
+#[derive(Debug)]
+pub struct RetrievalQFormer {
+    image: ImageSide,
+    text: TextTower,
+    vision_proj: Linear,
+    itm_head: Linear,
+}
+
+impl RetrievalQFormer {
+    /// Reads everything below `w` (`retrieval` in a bundle) but the word and position tables,
+    /// which stay in the file, for ViT tokens of width `encoder_width`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape.
+    pub fn load(config: &RetrievalConfig, encoder_width: usize, w: &Weights) -> Result<Self> {
+        let hidden = config.qformer.hidden;
+        Ok(Self {
+            image: ImageSide::load(&config.qformer, encoder_width, w)?,
+            text: TextTower::load_sides(config, w, Some(encoder_width))?,
+            vision_proj: Linear::load(&w.pp("vision_proj"), hidden, config.projection)?,
+            itm_head: Linear::load(&w.pp("itm_head"), hidden, 2)?,
+        })
+    }
+
+    /// Queries `(batch, queries, hidden)` before they are projected.
+    ///
+    /// # Errors
+    ///
+    /// When the ViT tokens are of another width.
+    pub fn forward_image_tapped(&self, vit: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        self.image.forward(&self.text.stack, vit, tap)
+    }
+
+    /// Image features `(batch, queries, projection)` of ViT tokens
+    /// `(batch, tokens, encoder_width)`: one vector of unit length for each query.
+    ///
+    /// # Errors
+    ///
+    /// When the ViT tokens are of another width.
+    pub fn image_features(&self, vit: &Tensor) -> Result<Tensor> {
+        self.project(&self.forward_image_tapped(vit, &mut Tap::none())?)
+    }
+
+    /// Image features of what [`RetrievalQFormer::forward_image_tapped`] gives.
+    ///
+    /// # Errors
+    ///
+    /// When `queries` are of another width.
+    pub fn project(&self, queries: &Tensor) -> Result<Tensor> {
+        unit_rows(&self.vision_proj.forward(queries)?)
+    }
+
+    /// The text side.
+    pub fn text(&self) -> &TextTower {
+        &self.text
+    }
+
+    /// Text features; see [`TextTower::text_features`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TextTower::text_features`].
+    pub fn text_features(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        self.text.text_features(ids)
+    }
+
+    /// Image-text matching: logits `(pairs, 2)` for no match and match.
+    ///
+    /// `vit` is `(pairs, tokens, encoder_width)`, or `(1, ..)` for one picture and many texts;
+    /// `ids` holds a text for each pair. The logits are the mean over the queries.
+    ///
+    /// # Errors
+    ///
+    /// When there are neither as many pictures as texts nor a single picture, or a text is
+    /// empty or too long.
+    pub fn itm(&self, vit: &Tensor, ids: &[Vec<u32>]) -> Result<Tensor> {
+        self.itm_tapped(vit, ids, &mut Tap::none())
+    }
+
+    /// As [`RetrievalQFormer::itm`], showing `qformer.last_hidden`: queries, then text.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetrievalQFormer::itm`].
+    pub fn itm_tapped(&self, vit: &Tensor, ids: &[Vec<u32>], tap: &mut Tap<'_>) -> Result<Tensor> {
+        let pictures = vit.dim(0)?;
+        if pictures != 1 && pictures != ids.len() {
+            candle_core::bail!("matching {pictures} pictures with {} texts", ids.len());
+        }
+        let encoded = self.image.norm.forward(vit)?;
+        let queries = self.image.query_tokens.dim(1)?;
+        let words = self.text.embed(ids)?;
+        let tokens = self.image.query_tokens.repeat((ids.len(), 1, 1))?;
+        let hidden = padding(ids, words.dim(1)?, queries);
+        let xs = Tensor::cat(&[&tokens, &words], 1)?;
+        let xs = self.text.stack.forward(&xs, queries, Some(&encoded), &hidden, tap)?;
+        let queries = xs.narrow(1, 0, queries)?;
+        self.itm_head.forward(&queries)?.mean(1)
+    }
+}
+
+/// Text side of the retrieval Q-Former: a BERT without cross-attention.
+///
+/// It reads nothing of the image side, and of the word table only the rows it needs.
+#[derive(Debug)]
+pub struct TextTower {
+    words: RowTable,
+    positions: RowTable,
+    stack: Stack,
+    proj: Linear,
+}
+
+impl TextTower {
+    /// Reads the text side below `w` (`retrieval` in a bundle).
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or of another shape.
+    pub fn load(config: &RetrievalConfig, w: &Weights) -> Result<Self> {
+        Self::load_sides(config, w, None)
+    }
+
+    fn load_sides(
+        config: &RetrievalConfig,
+        w: &Weights,
+        encoder_width: Option<usize>,
+    ) -> Result<Self> {
+        let hidden = config.qformer.hidden;
+        let embeddings = w.pp("Qformer.bert.embeddings");
+        Ok(Self {
+            words: embeddings.rows(config.vocabulary, hidden, "word_embeddings.weight")?,
+            positions: embeddings.rows(config.positions, hidden, "position_embeddings.weight")?,
+            stack: Stack::load(&config.qformer, w, encoder_width, true)?,
+            proj: Linear::load(&w.pp("text_proj"), hidden, config.projection)?,
+        })
+    }
+
+    /// Text features `(texts, projection)`, each of unit length, of texts as ids with `[CLS]`
+    /// and `[SEP]`. Texts of different lengths may stand together.
+    ///
+    /// # Errors
+    ///
+    /// When there is no text, or one is empty or longer than the position table.
+    pub fn text_features(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        self.text_features_tapped(ids, &mut Tap::none())
+    }
+
+    /// As [`TextTower::text_features`], showing `qformer.last_hidden`.
+    ///
+    /// # Errors
+    ///
+    /// As [`TextTower::text_features`].
+    pub fn text_features_tapped(&self, ids: &[Vec<u32>], tap: &mut Tap<'_>) -> Result<Tensor> {
+        let xs = self.embed(ids)?;
+        let hidden = padding(ids, xs.dim(1)?, 0);
+        let xs = self.stack.forward(&xs, 0, None, &hidden, tap)?;
+        let first = xs.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
+        unit_rows(&self.proj.forward(&first)?)
+    }
+
+    /// Word and position vectors `(texts, longest, hidden)`, before the norm; short texts are
+    /// padded on the right.
+    fn embed(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
+        if ids.iter().any(Vec::is_empty) || longest == 0 {
+            candle_core::bail!("a text without tokens has no features");
+        }
+        let padded: Vec<u32> = ids
+            .iter()
+            .flat_map(|ids| ids.iter().copied().chain(std::iter::repeat(0)).take(longest))
+            .collect();
+        let places: Vec<u32> = (0..longest as u32).collect();
+        let words = self.words.gather(&padded)?.reshape((ids.len(), longest, self.words.dim()))?;
+        words.broadcast_add(&self.positions.gather(&places)?)
+    }
+}
+
+/// Similarity `(images, texts)` of image features `(images, queries, n)` and text features
+/// `(texts, n)`: the greatest cosine over the queries.
+///
+/// # Errors
+///
+/// When the shapes do not fit.
+pub fn itc(image_features: &Tensor, text_features: &Tensor) -> Result<Tensor> {
+    let (images, queries, n) = image_features.dims3()?;
+    let flat = image_features.reshape((images * queries, n))?;
+    flat.matmul(&text_features.t()?)?.reshape((images, queries, ()))?.max(1)
+}
+
+/// The places of the padding behind each text, `before` places standing before the texts.
+fn padding(ids: &[Vec<u32>], longest: usize, before: usize) -> Vec<Range<usize>> {
+    ids.iter().map(|ids| before + ids.len()..before + longest).collect()
+}
+
+/// Divides each vector of the last dimension by its length.
+fn unit_rows(xs: &Tensor) -> Result<Tensor> {
+    let length = xs.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(NORMALIZE_EPS)?;
+    xs.broadcast_div(&length)
+}
+
+/// What stands between the ViT and the queries.
+#[derive(Debug)]
+struct ImageSide {
+    norm: LayerNorm,
+    /// `(1, queries, hidden)`.
+    query_tokens: Tensor,
+}
+
+impl ImageSide {
+    fn load(config: &QFormerConfig, encoder_width: usize, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::load(&w.pp("ln_vision"), encoder_width, config.ln_vision_eps)?,
+            query_tokens: w.get((1, config.queries, config.hidden), "query_tokens")?,
+        })
+    }
+
+    fn forward(&self, stack: &Stack, vit: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let encoded = self.norm.forward(vit)?;
+        tap.see("ln_vision", &encoded);
+        let queries = self.query_tokens.dim(1)?;
+        let tokens = self.query_tokens.repeat((vit.dim(0)?, 1, 1))?;
+        stack.forward(&tokens, queries, Some(&encoded), &[], tap)
+    }
+}
+
+/// The embedding norm and the layers.
+#[derive(Debug)]
+struct Stack {
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+}
+
+impl Stack {
+    /// Reads the query side if `encoder_width` is given, and the text side if `text`.
+    fn load(
+        config: &QFormerConfig,
+        w: &Weights,
+        encoder_width: Option<usize>,
+        text: bool,
+    ) -> Result<Self> {
+        let bert = w.pp("Qformer.bert");
+        let layers = bert.pp("encoder.layer");
+        Ok(Self {
+            norm: LayerNorm::load(&bert.pp("embeddings.LayerNorm"), config.hidden, config.eps)?,
+            layers: (0..config.layers)
+                .map(|i| Layer::load(config, &layers.pp(i), i, encoder_width, text))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// `(batch, queries + text, hidden)` to the same shape. `encoded` is what the queries look
+    /// at, `(batch, tokens, encoder_width)` or `(1, ..)`; `hidden` the padding of each row, or
+    /// nothing where there is none.
+    fn forward(
+        &self,
+        xs: &Tensor,
+        queries: usize,
+        encoded: Option<&Tensor>,
+        hidden: &[Range<usize>],
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let mut xs = self.norm.forward(xs)?;
+        tap.see("qformer.embeddings", &xs);
+        let padded = hidden.iter().any(|range| !range.is_empty());
+        let visible = Visible { causal: false, hidden: padded.then_some(hidden) };
+        for (i, layer) in self.layers.iter().enumerate() {
+            xs = layer.forward(&xs, queries, encoded, visible, i, tap)?;
+            tap.see(format_args!("qformer.layer{i}"), &xs);
+        }
+        tap.see("qformer.last_hidden", &xs);
+        Ok(xs)
+    }
+}
+
+/// One layer, with the sides that were asked for.
+#[derive(Debug)]
+struct Layer {
+    attention: Attention,
+    cross: Option<Attention>,
+    query: Option<FeedForward>,
+    text: Option<FeedForward>,
+}
+
+impl Layer {
+    fn load(
+        config: &QFormerConfig,
+        w: &Weights,
+        i: usize,
+        encoder_width: Option<usize>,
+        text: bool,
+    ) -> Result<Self> {
+        let cross = encoder_width.filter(|_| QFormerConfig::has_cross_attention(i));
+        Ok(Self {
+            attention: Attention::load(config, config.hidden, &w.pp("attention"))?,
+            cross: cross
+                .map(|width| Attention::load(config, width, &w.pp("crossattention")))
+                .transpose()?,
+            query: encoder_width
+                .map(|_| FeedForward::load(config, w, "intermediate_query", "output_query"))
+                .transpose()?,
+            text: text
+                .then(|| FeedForward::load(config, w, "intermediate", "output"))
+                .transpose()?,
+        })
+    }
+
+    fn forward(
+        &self,
+        xs: &Tensor,
+        queries: usize,
+        encoded: Option<&Tensor>,
+        visible: Visible<'_>,
+        i: usize,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let xs = self.attention.forward(xs, xs, visible)?;
+        tap.see(format_args!("qformer.layer{i}.self"), &xs);
+        let text = xs.dim(1)? - queries;
+        let mut sides = Vec::with_capacity(2);
+        if queries > 0 {
+            let mut xs = xs.narrow(1, 0, queries)?.contiguous()?;
+            if let (Some(cross), Some(encoded)) = (&self.cross, encoded) {
+                xs = cross.forward(&xs, encoded, Visible::default())?;
+                tap.see(format_args!("qformer.layer{i}.cross"), &xs);
+            }
+            sides.push(side(self.query.as_ref(), "query")?.forward(&xs)?);
+        }
+        if text > 0 {
+            let xs = xs.narrow(1, queries, text)?.contiguous()?;
+            sides.push(side(self.text.as_ref(), "text")?.forward(&xs)?);
+        }
+        if sides.len() == 1 { Ok(sides.remove(0)) } else { Tensor::cat(&sides, 1) }
+    }
+}
+
+/// The feed-forward part of a side, which must have been read.
+fn side<'a>(side: Option<&'a FeedForward>, name: &str) -> Result<&'a FeedForward> {
+    side.ok_or_else(|| candle_core::Error::msg(format!("the {name} side was not loaded")))
+}
+
+/// Multi-head attention with its output layer, residual and norm.
+#[derive(Debug)]
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    dense: Linear,
+    norm: LayerNorm,
+    heads: usize,
+    scale: f64,
+}
+
+impl Attention {
+    fn load(config: &QFormerConfig, key_width: usize, w: &Weights) -> Result<Self> {
+        let hidden = config.hidden;
+        let (own, output) = (w.pp("self"), w.pp("output"));
+        Ok(Self {
+            query: Linear::load(&own.pp("query"), hidden, hidden)?,
+            key: Linear::load(&own.pp("key"), key_width, hidden)?,
+            value: Linear::load(&own.pp("value"), key_width, hidden)?,
+            dense: Linear::load(&output.pp("dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&output.pp("LayerNorm"), hidden, config.eps)?,
+            heads: config.heads,
+            scale: (config.head_dim() as f64).powf(-0.5),
+        })
+    }
+
+    /// `xs` `(batch, tokens, hidden)` looking at `others` `(batch, others, width)` or
+    /// `(1, ..)`; the shape of `xs`.
+    fn forward(&self, xs: &Tensor, others: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        let (batch, _, hidden) = xs.dims3()?;
+        let heads = |xs: Tensor| {
+            let (rows, tokens, _) = xs.dims3()?;
+            let xs = xs.reshape((rows, tokens, self.heads, hidden / self.heads))?;
+            if rows == batch {
+                Ok(xs)
+            } else {
+                xs.broadcast_as((batch, tokens, self.heads, hidden / self.heads))
+            }
+        };
+        let query = heads(self.query.forward(xs)?)?;
+        let (key, value) = (heads(self.key.forward(others)?)?, heads(self.value.forward(others)?)?);
+        let mixed = attention(&query, &key, &value, self.scale, visible)?;
+        self.norm.forward(&(self.dense.forward(&mixed)? + xs)?)
+    }
+}
+
+/// Feed-forward part with its residual and norm.
+#[derive(Debug)]
+struct FeedForward {
+    inner: Linear,
+    outer: Linear,
+    norm: LayerNorm,
+}
+
+impl FeedForward {
+    fn load(config: &QFormerConfig, w: &Weights, inner: &str, outer: &str) -> Result<Self> {
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let outer = w.pp(outer);
+        Ok(Self {
+            inner: Linear::load(&w.pp(inner).pp("dense"), hidden, intermediate)?,
+            outer: Linear::load(&outer.pp("dense"), intermediate, hidden)?,
+            norm: LayerNorm::load(&outer.pp("LayerNorm"), hidden, config.eps)?,
+        })
+    }
+}
+
+impl Module for FeedForward {
+    /// `(batch, tokens, hidden)` to the same shape.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let inner = self.inner.forward_then(xs, Activation::GeluErf)?;
+        self.norm.forward(&(self.outer.forward(&inner)? + xs)?)
+    }
+}

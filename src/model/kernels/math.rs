@@ -234,10 +234,12 @@ mod tests {
 
     #[test]
     fn sums_and_maxima_take_every_number() {
-        let xs: Vec<f32> = (0..37).map(|i| i as f32 - 5.0).collect();
-        assert_eq!(sum_of::<true>(&xs, |x| x), xs.iter().sum::<f32>());
-        assert_eq!(dot::<true>(&xs, &xs), xs.iter().map(|x| x * x).sum::<f32>());
-        assert_eq!(max(&xs), 31.0);
-        assert_eq!(max(&[]), f32::NEG_INFINITY);
+        let xs: Vec<f32> = (0..37_u8).map(|i| f32::from(i) - 5.0).collect();
+        let squares: f32 = xs.iter().map(|x| x * x).sum();
+        let results = [sum_of::<true>(&xs, |x| x), dot::<true>(&xs, &xs), max(&xs), max(&[])];
+        assert_eq!(
+            results.map(f32::to_bits),
+            [481.0, squares, 31.0, f32::NEG_INFINITY].map(f32::to_bits)
+        );
     }
 }
