@@ -267,3 +267,73 @@ impl Module for Mlp {
         self.fc2.forward(&self.fc1.forward_then(xs, Activation::GeluErf)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        bundle::{Bundle, WeightType, tests::small_config},
+        import::random::{Tokenizers, write_random},
+    };
+
+    fn vit(weight_type: WeightType) -> EvaVit {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.gguf");
+        write_random(&small_config(), weight_type, 3, &path, Tokenizers::default()).unwrap();
+        let bundle = Bundle::open(&path).unwrap();
+        let config = bundle.config().vision.clone().unwrap();
+        EvaVit::load(&config, &bundle.weights(&Device::Cpu, DType::F32).pp("vit")).unwrap()
+    }
+
+    fn pixels(batch: usize, size: usize) -> Tensor {
+        let values = (0..batch * 3 * size * size).map(|i| (i as f32 * 0.731).sin());
+        Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((batch, 3, size, size)).unwrap()
+    }
+
+    fn off(left: &Tensor, right: &Tensor) -> f32 {
+        let difference = (left - right).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar::<f32>().unwrap()
+    }
+
+    #[test]
+    fn one_model_takes_pictures_of_several_sizes() {
+        let vit = vit(WeightType::F32);
+        assert_eq!(vit.forward(&pixels(1, 224)).unwrap().dims(), [1, 257, 48]);
+        assert_eq!(vit.forward(&pixels(1, 448)).unwrap().dims(), [1, 1025, 48]);
+        assert!(vit.forward(&pixels(1, 220)).is_err());
+    }
+
+    #[test]
+    fn pictures_in_a_batch_give_what_they_give_alone() {
+        for weight_type in [WeightType::F32, WeightType::F16, WeightType::Q8_0] {
+            let vit = vit(weight_type);
+            let pixels = pixels(3, 56);
+            let together = vit.forward(&pixels).unwrap();
+            for row in 0..3 {
+                let alone = vit.forward(&pixels.narrow(0, row, 1).unwrap()).unwrap();
+                assert!(off(&together.narrow(0, row, 1).unwrap(), &alone) < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn resizing_keeps_the_class_row_and_a_flat_table_flat() {
+        let table: Vec<f32> = (0..17).map(|row| if row == 0 { 7.0 } else { 3.0 }).collect();
+        let table = Tensor::from_vec(table, (1, 17, 1), &Device::Cpu).unwrap();
+        let resized = resize_positions(&table, 4, 7).unwrap();
+        let values = resized.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values.len(), 50);
+        assert!((values[0] - 7.0).abs() < 1e-6);
+        assert!(values[1..].iter().all(|v| (v - 3.0).abs() < 1e-5));
+    }
+
+    #[test]
+    fn a_quarter_step_has_the_weights_of_the_cubic_kernel_by_hand() {
+        // The place 0.25: its neighbour -1 lies outside and is the border's again.
+        let expected =
+            [(0, -0.105_468_75), (0, 0.878_906_25), (1, 0.261_718_75), (2, -0.035_156_25)];
+        for (got, expected) in cubic_taps(1, 4, 8).into_iter().zip(expected) {
+            assert!(got.0 == expected.0 && (got.1 - expected.1).abs() < f32::EPSILON, "{got:?}");
+        }
+    }
+}

@@ -3,7 +3,10 @@
 //! Source: transformers 4.36.2 `modeling_phi.py` with the changes of the TinyGPT-V repository.
 //! A layer is `h = norm(x); x + rms(dense(attention(h))) + fc2(gelu(fc1(h)))`.
 
-use std::ops::Range;
+mod cache;
+mod session;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{DType, Module, Result, Tensor};
 
@@ -14,8 +17,8 @@ use crate::model::{
     weights::{RowTable, Weights},
 };
 
-/// Tokens by which a full cache grows at least.
-const GROWTH: usize = 64;
+pub use cache::KvCache;
+pub use session::Session;
 
 /// The language model.
 #[derive(Debug)]
@@ -153,11 +156,7 @@ impl Phi {
 
     /// An empty cache for this model; see [`KvCache`].
     pub fn cache(&self, padding: &[usize]) -> KvCache {
-        KvCache {
-            layers: (0..self.layers.len()).map(|_| LayerCache::default()).collect(),
-            hidden: padding.iter().map(|&n| 0..n).collect(),
-            len: 0,
-        }
+        KvCache::new(self.layers.len(), padding)
     }
 }
 
@@ -180,139 +179,6 @@ pub fn left_pad(prompts: &[Tensor]) -> Result<(Tensor, Vec<usize>)> {
         if n == 0 { prompt.contiguous() } else { prompt.contiguous()?.pad_with_zeros(0, n, 0) }
     });
     Ok((Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)?, padding))
-}
-
-/// Keys and values of the tokens so far.
-///
-/// Made by [`Phi::cache`] for a batch of rows of which each begins with some padding. Memory is
-/// taken in steps as the sequence grows. It cannot be cloned, because its tensors are written in
-/// place; see [`KvCache::fork`].
-#[derive(Debug)]
-pub struct KvCache {
-    layers: Vec<LayerCache>,
-    /// For each row the places that nobody looks at.
-    hidden: Vec<Range<usize>>,
-    len: usize,
-}
-
-/// Keys and values `(rows, heads, capacity, head_dim)` of one layer.
-#[derive(Debug, Default)]
-struct LayerCache {
-    held: Option<(Tensor, Tensor)>,
-}
-
-impl KvCache {
-    /// Rows of the batch.
-    pub fn rows(&self) -> usize {
-        self.hidden.len()
-    }
-
-    /// Tokens held for each row, padding included.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it holds no tokens.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Keeps the rows at `rows`, in that order; a row may be kept several times.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such row.
-    pub fn select(&mut self, rows: &[usize]) -> Result<()> {
-        if rows.iter().any(|&row| row >= self.rows()) {
-            candle_core::bail!("rows {rows:?} of a cache of {}", self.rows());
-        }
-        if rows.iter().copied().eq(0..self.rows()) {
-            return Ok(());
-        }
-        let ids: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        for layer in &mut self.layers {
-            if let Some((keys, values)) = &mut layer.held {
-                let ids = Tensor::new(ids.as_slice(), keys.device())?;
-                *keys = keys.index_select(&ids, 0)?;
-                *values = values.index_select(&ids, 0)?;
-            }
-        }
-        self.hidden = rows.iter().map(|&row| self.hidden[row].clone()).collect();
-        Ok(())
-    }
-
-    /// A batch that goes on from a prefix: a row for each number in `padding`, which begins
-    /// with the tokens of this cache's only row and then with that much padding.
-    ///
-    /// # Errors
-    ///
-    /// When this cache holds several rows, or padding of its own.
-    pub fn fork(&self, padding: &[usize]) -> Result<Self> {
-        if self.rows() != 1 || !self.hidden[0].is_empty() {
-            candle_core::bail!("a prefix is one row without padding");
-        }
-        let repeated = |xs: &Tensor| {
-            let (_, heads, capacity, dim) = xs.dims4()?;
-            // Its own memory in any case: a batch writes behind the prefix.
-            xs.broadcast_as((padding.len(), heads, capacity, dim))?.force_contiguous()
-        };
-        let layers = self.layers.iter().map(|layer| {
-            let held = layer.held.as_ref();
-            let held: Option<Result<_>> =
-                held.map(|(keys, values)| Ok((repeated(keys)?, repeated(values)?)));
-            Ok(LayerCache { held: held.transpose()? })
-        });
-        Ok(Self {
-            layers: layers.collect::<Result<_>>()?,
-            hidden: padding.iter().map(|&n| self.len..self.len + n).collect(),
-            len: self.len,
-        })
-    }
-
-    /// Positions of the next `tokens` tokens, row by row: places before them that count;
-    /// padding has position 1.
-    fn positions(&self, tokens: usize) -> Vec<u32> {
-        let places = self.len..self.len + tokens;
-        let position = |hidden: &Range<usize>, place: usize| match place {
-            _ if hidden.contains(&place) => 1,
-            _ if place < hidden.start => place,
-            _ => place - hidden.len(),
-        };
-        self.hidden
-            .iter()
-            .flat_map(|hidden| places.clone().map(move |place| position(hidden, place) as u32))
-            .collect()
-    }
-
-    /// Adds keys and values `(rows, heads, tokens, head_dim)` to a layer and returns all it
-    /// then holds, `(rows, tokens so far, heads, head_dim)`.
-    fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (rows, heads, tokens, dim) = keys.dims4()?;
-        let len = self.len + tokens;
-        let held = self.layers[layer].held.take();
-        let (old_keys, old_values) = match held {
-            Some(held) if held.0.dim(2)? >= len => held,
-            held => {
-                let capacity = len.max(self.len + GROWTH).next_multiple_of(16);
-                let grow = |old: Option<&Tensor>| -> Result<Tensor> {
-                    let shape = (rows, heads, capacity, dim);
-                    let new = Tensor::zeros(shape, keys.dtype(), keys.device())?;
-                    if let Some(old) = old {
-                        new.slice_set(&old.narrow(2, 0, self.len)?.contiguous()?, 2, 0)?;
-                    }
-                    Ok(new)
-                };
-                let (old_keys, old_values) = held.unzip();
-                (grow(old_keys.as_ref())?, grow(old_values.as_ref())?)
-            }
-        };
-        old_keys.slice_set(keys, 2, self.len)?;
-        old_values.slice_set(values, 2, self.len)?;
-        let all = |xs: &Tensor| xs.narrow(2, 0, len)?.transpose(1, 2);
-        let views = (all(&old_keys)?, all(&old_values)?);
-        self.layers[layer].held = Some((old_keys, old_values));
-        Ok(views)
-    }
 }
 
 /// One layer: attention and MLP side by side behind one norm.
@@ -372,8 +238,8 @@ impl Layer {
         }
         let [q, k, v] = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
         let (k, v) = cache.append(i, &k, &v)?;
-        let hidden = cache.hidden.iter().any(|range| !range.is_empty());
-        let visible = Visible { causal: true, hidden: hidden.then_some(&cache.hidden) };
+        let hidden = cache.is_padded().then_some(&*cache.hidden);
+        let visible = Visible { causal: true, hidden };
         let mixed = attention(&q.transpose(1, 2)?, &k, &v, self.scale, visible)?;
         let attended = self.dense.forward(&mixed)?;
         tap.see(format_args!("phi.layer{i}.dense"), &attended);

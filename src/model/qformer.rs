@@ -477,3 +477,94 @@ impl Module for FeedForward {
         self.norm.forward(&(self.outer.forward(&inner)? + xs)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, IndexOp};
+
+    use super::*;
+    use crate::model::{
+        bundle::{Bundle, WeightType, tests::small_config},
+        import::random::{Tokenizers, write_random},
+    };
+
+    fn weights() -> (RetrievalConfig, Weights) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.gguf");
+        let config = small_config();
+        write_random(&config, WeightType::F32, 3, &path, Tokenizers::default()).unwrap();
+        let weights = Bundle::open(&path).unwrap().weights(&Device::Cpu, DType::F32);
+        (config.retrieval.unwrap(), weights.pp("retrieval"))
+    }
+
+    fn vit(batch: usize) -> Tensor {
+        let values: Vec<f32> = (0..batch * 257 * 48).map(|i| (i as f32 * 0.37).sin()).collect();
+        Tensor::from_vec(values, (batch, 257, 48), &Device::Cpu).unwrap()
+    }
+
+    fn off(left: &Tensor, right: &Tensor) -> f32 {
+        let difference = (left - right).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar::<f32>().unwrap()
+    }
+
+    #[test]
+    fn texts_in_a_batch_have_the_features_they_have_alone() {
+        let (config, w) = weights();
+        let tower = TextTower::load(&config, &w).unwrap();
+        let texts = [vec![2, 5, 3], vec![2, 9, 8, 7, 40, 3], vec![2, 3]];
+        let together = tower.text_features(&texts).unwrap();
+        for (row, text) in texts.iter().enumerate() {
+            let alone = tower.text_features(std::slice::from_ref(text)).unwrap();
+            assert!(off(&together.i(row..=row).unwrap(), &alone) < 1e-6);
+            let length = alone.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!((length - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_text_tower_alone_equals_the_text_side_of_the_whole() {
+        let (config, w) = weights();
+        let (tower, whole) = (
+            TextTower::load(&config, &w).unwrap(),
+            RetrievalQFormer::load(&config, 48, &w).unwrap(),
+        );
+        let texts = [vec![2, 5, 3], vec![2, 9, 3]];
+        let (a, b) = (tower.text_features(&texts).unwrap(), whole.text_features(&texts).unwrap());
+        assert!(off(&a, &b) < f32::EPSILON);
+        assert!(tower.stack.layers.iter().all(|l| l.cross.is_none() && l.query.is_none()));
+    }
+
+    #[test]
+    fn pairs_in_a_batch_match_as_they_do_alone() {
+        let (config, w) = weights();
+        let qformer = RetrievalQFormer::load(&config, 48, &w).unwrap();
+        let texts = [vec![2, 5, 3], vec![2, 9, 8, 7, 40, 3]];
+        let pictures = vit(2);
+        let together = qformer.itm(&pictures, &texts).unwrap();
+        let one_picture = qformer.itm(&pictures.i(1..2).unwrap(), &texts).unwrap();
+        for (row, text) in texts.iter().enumerate() {
+            let text = std::slice::from_ref(text);
+            let alone = qformer.itm(&pictures.i(row..=row).unwrap(), text).unwrap();
+            assert!(off(&together.i(row..=row).unwrap(), &alone) < 1e-5);
+            let alone = qformer.itm(&pictures.i(1..2).unwrap(), text).unwrap();
+            assert!(off(&one_picture.i(row..=row).unwrap(), &alone) < 1e-5);
+        }
+        assert!(qformer.itm(&vit(3), &texts).is_err());
+    }
+
+    #[test]
+    fn similarity_is_the_greatest_over_the_queries() {
+        let image = Tensor::new(&[[[1.0_f32, 0.0], [0.6, 0.8]]], &Device::Cpu).unwrap();
+        let text = Tensor::new(&[[0.0_f32, 1.0], [1.0, 0.0]], &Device::Cpu).unwrap();
+        assert_eq!(itc(&image, &text).unwrap().to_vec2::<f32>().unwrap(), [[0.8, 1.0]]);
+    }
+
+    #[test]
+    fn a_text_without_tokens_is_refused() {
+        let (config, w) = weights();
+        let tower = TextTower::load(&config, &w).unwrap();
+        assert!(tower.text_features(&[vec![2, 3], vec![]]).is_err());
+        assert!(tower.text_features(&[]).is_err());
+        assert!(tower.text_features(&[vec![1; 65]]).is_err());
+    }
+}

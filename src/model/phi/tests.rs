@@ -1,0 +1,106 @@
+use candle_core::{Device, IndexOp};
+
+use super::*;
+use crate::model::{
+    bundle::{Bundle, WeightType, tests::small_config},
+    generate::LanguageModel,
+    import::random::{Tokenizers, write_random},
+};
+
+fn phi(weight_type: WeightType) -> Phi {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("random.gguf");
+    write_random(&small_config(), weight_type, 5, &path, Tokenizers::default()).unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    let config = bundle.config().language.clone().unwrap();
+    Phi::load(&config, &bundle.weights(&Device::Cpu, DType::F32).pp("language")).unwrap()
+}
+
+fn error(left: &Tensor, right: &Tensor) -> f32 {
+    assert_eq!(left.dims(), right.dims());
+    let most = |xs: &Tensor| xs.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>();
+    most(&(left - right).unwrap()).unwrap() / most(right).unwrap()
+}
+
+/// Logits `(tokens, vocabulary)` of a single sequence.
+fn alone(phi: &Phi, ids: &[u32]) -> Tensor {
+    let embeds = phi.embed(ids).unwrap().unsqueeze(0).unwrap();
+    let xs = phi.forward(&embeds, &mut phi.cache(&[0])).unwrap();
+    phi.logits(&xs).unwrap().squeeze(0).unwrap()
+}
+
+fn ids(n: u32) -> Vec<u32> {
+    (0..n).map(|i| i * 37 % 448).collect()
+}
+
+#[test]
+fn tokens_one_by_one_give_what_all_at_once_give() {
+    let phi = phi(WeightType::F32);
+    let ids = ids(80); // longer than the cache grows at once
+    let expected = alone(&phi, &ids);
+    let mut cache = phi.cache(&[0]);
+    for (at, &id) in ids.iter().enumerate() {
+        let embeds = phi.embed(&[id]).unwrap().unsqueeze(0).unwrap();
+        let logits = phi.next_logits(&embeds, &mut cache).unwrap();
+        assert!(error(&logits, &expected.i(at..=at).unwrap()) < 1e-5, "token {at}");
+    }
+    assert_eq!(cache.len(), 80);
+}
+
+#[test]
+fn a_row_of_a_padded_batch_equals_the_row_alone() {
+    for weight_type in [WeightType::F32, WeightType::F16] {
+        let phi = phi(weight_type);
+        let prompts = [ids(3), ids(9), ids(6)];
+        let embeds = prompts.each_ref().map(|ids| phi.embed(ids).unwrap());
+        let mut session = Session::new(&phi);
+        let first = session.prefill(&embeds).unwrap();
+        session.select(&[2, 0]).unwrap();
+        let second = session.step(&[11, 12]).unwrap();
+        for (row, ids) in prompts.iter().enumerate() {
+            let expected = alone(&phi, ids).i(ids.len() - 1).unwrap();
+            assert!(error(&first.i(row).unwrap(), &expected) < 1e-5);
+        }
+        for (row, (prompt, id)) in [(&prompts[2], 11), (&prompts[0], 12)].into_iter().enumerate() {
+            let longer: Vec<u32> = prompt.iter().copied().chain([id]).collect();
+            let expected = alone(&phi, &longer).i(prompt.len()).unwrap();
+            assert!(error(&second.i(row).unwrap(), &expected) < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn prompts_after_a_shared_prefix_equal_whole_prompts() {
+    let phi = phi(WeightType::F32);
+    let (prefix, tails) = (ids(5), [vec![7, 8, 9], vec![30]]);
+    let mut cache = phi.cache(&[0]);
+    let embeds = phi.embed(&prefix).unwrap().unsqueeze(0).unwrap();
+    phi.forward(&embeds, &mut cache).unwrap();
+    // Twice: the first batch must not have written into the prefix.
+    for tails in [&tails[..], &tails[1..], &tails[..]] {
+        let mut session = Session::after(&phi, &cache).unwrap();
+        let embeds: Vec<Tensor> = tails.iter().map(|ids| phi.embed(ids).unwrap()).collect();
+        let logits = session.prefill(&embeds).unwrap();
+        for (row, tail) in tails.iter().enumerate() {
+            let whole: Vec<u32> = prefix.iter().chain(tail).copied().collect();
+            let expected = alone(&phi, &whole).i(whole.len() - 1).unwrap();
+            assert!(error(&logits.i(row).unwrap(), &expected) < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_batch_with_another_number_of_rows_than_its_cache_is_refused() {
+    let phi = phi(WeightType::F32);
+    let embeds = phi.embed(&[1, 2]).unwrap().unsqueeze(0).unwrap();
+    assert!(phi.forward(&embeds, &mut phi.cache(&[0, 0])).is_err());
+    assert!(phi.cache(&[0]).select(&[1]).is_err());
+}
+
+#[test]
+fn eight_bits_stay_near_full_precision() {
+    let (exact, quantized) = (phi(WeightType::F32), phi(WeightType::Q8_0));
+    let (expected, got) = (alone(&exact, &ids(6)), alone(&quantized, &ids(6)));
+    let off = error(&got, &expected);
+    assert!(off < 0.05 && off > 1e-5, "{off}");
+}
