@@ -1,5 +1,7 @@
 //! What the index keeps of one photo.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// Number of a photo in one index: given once, never used again.
@@ -114,6 +116,82 @@ pub struct Features {
     pub visual_tokens: Matrix,
 }
 
+/// A photo to be added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewPhoto {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Size and time of the file.
+    pub stamp: FileStamp,
+    /// Hash of the file.
+    pub hash: ContentHash,
+    /// What its header says.
+    pub metadata: PhotoMetadata,
+}
+
+/// What an index knows of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Size and time of the file when it was last looked at.
+    pub stamp: FileStamp,
+    /// What became of it.
+    pub state: FileState,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// It is a photo of the index.
+    Indexed {
+        /// Its number.
+        doc: DocId,
+        /// Hash of its content.
+        hash: ContentHash,
+        /// Whether its content has a caption yet.
+        captioned: bool,
+    },
+    /// It could not be read.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// How much an index holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Photos, that is paths: copies count each.
+    pub photos: u64,
+    /// Photos that have a caption.
+    pub captioned: u64,
+    /// Paths that could not be read.
+    pub failed: u64,
+}
+
+/// A photo as a hit shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredPhoto {
+    /// Its number.
+    pub doc: DocId,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Hash of the file.
+    pub hash: ContentHash,
+    /// What its header says.
+    pub metadata: PhotoMetadata,
+    /// What it shows, once the model has said so.
+    pub caption: Option<String>,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Why, for a person.
+    pub reason: String,
+}
+
 /// The model that made an index: only the same one may read or extend it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSpec {
@@ -129,4 +207,13 @@ pub struct ModelSpec {
     pub token_rows: usize,
     /// Length of each.
     pub token_dim: usize,
+}
+
+impl ModelSpec {
+    /// Whether an index of `other` may be read and extended by this model: the fingerprint
+    /// and all sizes are the same. The name is for people only.
+    pub fn is_compatible(&self, other: &Self) -> bool {
+        Self { name: String::new(), ..self.clone() }
+            == Self { name: String::new(), ..other.clone() }
+    }
 }

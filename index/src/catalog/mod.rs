@@ -1,0 +1,333 @@
+//! The ledger: every path, what became of it, and the content it holds. The source of truth.
+//!
+//! Changes are staged and visible at once; [`Catalog::apply`] makes them durable together.
+
+mod store;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{ContentHash, Counts, DocId, FileStamp, ModelSpec, PhotoMetadata};
+use crate::error::{StoreError, StoreResult};
+use store::Store;
+
+/// First bytes of the keys, one a kind of row. `DESIGN.md` lists what follows each.
+mod key {
+    /// Path: [`super::PathRow`].
+    pub(super) const PATH: u8 = b'p';
+    /// `DocId`, big-endian: path.
+    pub(super) const DOC: u8 = b'd';
+    /// Content hash: [`super::ContentRow`].
+    pub(super) const CONTENT: u8 = b'c';
+    /// Content hash and `DocId`: nothing. One for each photo of a content.
+    pub(super) const HOLDER: u8 = b'h';
+    /// Slot, big-endian, of a content without a caption: content hash.
+    pub(super) const UNCAPTIONED: u8 = b'u';
+    /// Path: nothing. The paths whose text the last commit changed.
+    pub(super) const CHANGED: u8 = b'o';
+    /// Nothing: [`super::State`].
+    pub(super) const STATE: u8 = b'm';
+}
+
+/// What the catalogue says of the whole index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) format: u32,
+    pub(crate) model: ModelSpec,
+    /// Number of the last commit.
+    pub(crate) generation: u64,
+    /// The [`DocId`] that the next photo gets.
+    pub(crate) next_doc: u64,
+    /// The slot that the next content gets; all below are in the segments.
+    pub(crate) next_slot: u64,
+    pub(crate) counts: Counts,
+}
+
+/// What the catalogue says of one path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PathRow {
+    pub(crate) stamp: FileStamp,
+    pub(crate) entry: PathEntry,
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum PathEntry {
+    Photo { doc: DocId, hash: ContentHash, metadata: PhotoMetadata },
+    Failed { reason: String },
+}
+
+impl PathEntry {
+    /// Number of the photo, if it is one.
+    pub(crate) fn doc(&self) -> Option<DocId> {
+        match self {
+            Self::Photo { doc, .. } => Some(*doc),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// What the catalogue says of one content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContentRow {
+    pub(crate) slot: u64,
+    pub(crate) caption: Option<String>,
+}
+
+/// The ledger.
+pub(crate) struct Catalog {
+    store: Store,
+    /// As of now, staged changes included.
+    state: State,
+}
+
+impl Catalog {
+    /// Where the catalogue of the index in `dir` lies.
+    pub(crate) fn folder(dir: &Path) -> PathBuf {
+        dir.join("catalog")
+    }
+
+    /// Opens the catalogue of the index in `dir`, or makes an empty one with the state
+    /// `fresh`.
+    pub(crate) fn open(dir: &Path, fresh: State) -> StoreResult<Self> {
+        let store = Store::open(&Self::folder(dir))?;
+        match store.get(&[key::STATE])? {
+            Some(bytes) => {
+                let state = decode(&store, &bytes)?;
+                Ok(Self { store, state })
+            }
+            None => Ok(Self { store, state: fresh }),
+        }
+    }
+
+    /// The state as of now.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The row of a path.
+    pub(crate) fn path(&self, path: &Path) -> StoreResult<Option<PathRow>> {
+        self.row(&path_key(key::PATH, path))
+    }
+
+    /// Every path in byte order.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = StoreResult<(PathBuf, PathRow)>> + '_ {
+        self.store.scan(&[key::PATH]).map(|entry| {
+            let (key, value) = entry?;
+            Ok((path_of(key), decode(&self.store, &value)?))
+        })
+    }
+
+    /// Where a photo lies.
+    pub(crate) fn path_of(&self, doc: DocId) -> StoreResult<Option<PathBuf>> {
+        let found = self.store.get(&numbered_key(key::DOC, doc.0))?;
+        Ok(found.map(|path| PathBuf::from(OsString::from_vec(path))))
+    }
+
+    /// The row of a content.
+    pub(crate) fn content(&self, hash: &ContentHash) -> StoreResult<Option<ContentRow>> {
+        self.row(&content_key(hash))
+    }
+
+    /// The row of the content of a photo of this catalogue.
+    pub(crate) fn content_of_photo(&self, hash: &ContentHash) -> StoreResult<ContentRow> {
+        self.content(hash)?.ok_or_else(|| {
+            StoreError::lost(self.store.path(), format_args!("no content {}", hash.to_hex()))
+        })
+    }
+
+    /// Every photo of a content, by number.
+    pub(crate) fn holders(&self, hash: &ContentHash) -> StoreResult<Vec<(DocId, PathBuf)>> {
+        let mut holders = Vec::new();
+        let prefix = holder_prefix(hash);
+        for entry in self.store.scan(&prefix) {
+            let doc = DocId(self.number(&entry?.0[prefix.len()..])?);
+            let path = self.path_of(doc)?.ok_or_else(|| {
+                StoreError::lost(self.store.path(), format_args!("photo {} has no path", doc.0))
+            })?;
+            holders.push((doc, path));
+        }
+        Ok(holders)
+    }
+
+    /// Slot and hash of up to `limit` contents without a caption, oldest first.
+    pub(crate) fn uncaptioned(&self, limit: usize) -> StoreResult<Vec<(u64, ContentHash)>> {
+        let entries = self.store.scan(&[key::UNCAPTIONED]).take(limit);
+        entries
+            .map(|entry| {
+                let (key, value) = entry?;
+                let hash = value.try_into().map_err(|_| {
+                    StoreError::lost(self.store.path(), "a content hash has not 32 bytes")
+                })?;
+                Ok((self.number(&key[1..])?, ContentHash(hash)))
+            })
+            .collect()
+    }
+
+    /// Gives the next free [`DocId`] away.
+    pub(crate) fn new_doc(&mut self) -> DocId {
+        let doc = DocId(self.state.next_doc);
+        self.state.next_doc += 1;
+        doc
+    }
+
+    /// Gives the next free slot to a content that has no caption yet.
+    pub(crate) fn new_content(&mut self, hash: &ContentHash) -> StoreResult<u64> {
+        let slot = self.state.next_slot;
+        self.state.next_slot += 1;
+        self.put(content_key(hash), &ContentRow { slot, caption: None })?;
+        self.store.put(numbered_key(key::UNCAPTIONED, slot), hash.0.to_vec());
+        Ok(slot)
+    }
+
+    /// Gives a content its caption.
+    pub(crate) fn set_caption(&mut self, hash: &ContentHash, caption: &str) -> StoreResult<()> {
+        let row = self.content_of_photo(hash)?;
+        if row.caption.is_none() {
+            self.state.counts.captioned += self.holders(hash)?.len() as u64;
+            self.store.delete(numbered_key(key::UNCAPTIONED, row.slot));
+        }
+        self.put(content_key(hash), &ContentRow { caption: Some(caption.to_owned()), ..row })
+    }
+
+    /// Gives a path a row in the place of what it had, which is returned. The content of a
+    /// photo must be there. A content that loses its last photo is forgotten.
+    pub(crate) fn set_path(&mut self, path: &Path, row: &PathRow) -> StoreResult<()> {
+        // The new holder comes first, so that a content that stays is not forgotten in between.
+        let before = self.path(path)?;
+        match &row.entry {
+            PathEntry::Photo { doc, hash, .. } => {
+                let captioned = self.content_of_photo(hash)?.caption.is_some();
+                self.store.put(holder_key(hash, *doc), Vec::new());
+                self.state.counts.photos += 1;
+                self.state.counts.captioned += u64::from(captioned);
+            }
+            PathEntry::Failed { .. } => self.state.counts.failed += 1,
+        }
+        if let Some(before) = before {
+            self.forget(&before.entry, row.entry.doc())?;
+        }
+        if let Some(doc) = row.entry.doc() {
+            self.store.put(numbered_key(key::DOC, doc.0), path.as_os_str().as_bytes().to_vec());
+        }
+        self.put(path_key(key::PATH, path), row)
+    }
+
+    /// Removes a path; tells whether it was there.
+    pub(crate) fn remove_path(&mut self, path: &Path) -> StoreResult<bool> {
+        let Some(row) = self.path(path)? else { return Ok(false) };
+        self.forget(&row.entry, None)?;
+        self.store.delete(path_key(key::PATH, path));
+        Ok(true)
+    }
+
+    /// Moves what a path holds to another path, in the place of what that one had.
+    pub(crate) fn rename(&mut self, from: &Path, to: &Path, row: &PathRow) -> StoreResult<()> {
+        self.set_path(to, row)?;
+        // `from` and `to` share the DocId now: only the path and its count go.
+        self.store.delete(path_key(key::PATH, from));
+        match &row.entry {
+            PathEntry::Photo { hash, .. } => {
+                let captioned = self.content_of_photo(hash)?.caption.is_some();
+                self.state.counts.photos -= 1;
+                self.state.counts.captioned -= u64::from(captioned);
+            }
+            PathEntry::Failed { .. } => self.state.counts.failed -= 1,
+        }
+        Ok(())
+    }
+
+    /// Takes an entry out of the counts, and out of the indexes unless its photo is `kept`.
+    fn forget(&mut self, entry: &PathEntry, kept: Option<DocId>) -> StoreResult<()> {
+        let PathEntry::Photo { doc, hash, .. } = entry else {
+            self.state.counts.failed -= 1;
+            return Ok(());
+        };
+        let content = self.content_of_photo(hash)?;
+        self.state.counts.photos -= 1;
+        self.state.counts.captioned -= u64::from(content.caption.is_some());
+        if kept == Some(*doc) {
+            return Ok(());
+        }
+        self.store.delete(numbered_key(key::DOC, doc.0));
+        self.store.delete(holder_key(hash, *doc));
+        if self.store.scan(&holder_prefix(hash)).next().transpose()?.is_none() {
+            self.store.delete(content_key(hash));
+            self.store.delete(numbered_key(key::UNCAPTIONED, content.slot));
+        }
+        Ok(())
+    }
+
+    /// The paths whose text the last commit changed.
+    pub(crate) fn changed_by_last_commit(&self) -> StoreResult<Vec<PathBuf>> {
+        self.store.scan(&[key::CHANGED]).map(|entry| Ok(path_of(entry?.0))).collect()
+    }
+
+    /// Makes everything staged durable, all or nothing, as the next generation. `changed` are
+    /// the paths whose text it changes.
+    pub(crate) fn apply<'a>(
+        &mut self,
+        changed: impl Iterator<Item = &'a PathBuf>,
+    ) -> StoreResult<()> {
+        for path in self.changed_by_last_commit()? {
+            self.store.delete(path_key(key::CHANGED, &path));
+        }
+        for path in changed {
+            self.store.put(path_key(key::CHANGED, path), Vec::new());
+        }
+        self.state.generation += 1;
+        self.put(vec![key::STATE], &self.state.clone())?;
+        self.store.apply()
+    }
+
+    fn row<T: DeserializeOwned>(&self, key: &[u8]) -> StoreResult<Option<T>> {
+        self.store.get(key)?.map(|bytes| decode(&self.store, &bytes)).transpose()
+    }
+
+    fn put(&mut self, key: Vec<u8>, row: &impl Serialize) -> StoreResult<()> {
+        let json = serde_json::to_vec(row)
+            .map_err(|error| StoreError::io(self.store.path())(error.into()))?;
+        self.store.put(key, json);
+        Ok(())
+    }
+
+    fn number(&self, bytes: &[u8]) -> StoreResult<u64> {
+        let bytes = bytes.try_into();
+        let bytes = bytes.map_err(|_| StoreError::lost(self.store.path(), "a key is too short"))?;
+        Ok(u64::from_be_bytes(bytes))
+    }
+}
+
+fn decode<T: DeserializeOwned>(store: &Store, bytes: &[u8]) -> StoreResult<T> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::lost(store.path(), error))
+}
+
+fn path_key(kind: u8, path: &Path) -> Vec<u8> {
+    [&[kind], path.as_os_str().as_bytes()].concat()
+}
+
+fn path_of(mut key: Vec<u8>) -> PathBuf {
+    key.remove(0);
+    PathBuf::from(OsString::from_vec(key))
+}
+
+/// Big-endian, so that keys sort by number.
+fn numbered_key(kind: u8, number: u64) -> Vec<u8> {
+    [&[kind], number.to_be_bytes().as_slice()].concat()
+}
+
+fn content_key(hash: &ContentHash) -> Vec<u8> {
+    [&[key::CONTENT], hash.0.as_slice()].concat()
+}
+
+fn holder_prefix(hash: &ContentHash) -> Vec<u8> {
+    [&[key::HOLDER], hash.0.as_slice()].concat()
+}
+
+fn holder_key(hash: &ContentHash, doc: DocId) -> Vec<u8> {
+    [&[key::HOLDER], hash.0.as_slice(), &doc.0.to_be_bytes()].concat()
+}

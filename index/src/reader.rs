@@ -1,0 +1,382 @@
+//! Reading an index: one generation, from beginning to end.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::document::{Counts, DocId, Failure, Matrix, ModelSpec, StoredPhoto};
+use crate::error::{OpenError, SearchError, StoreError, StoreResult};
+use crate::manifest::Manifest;
+use crate::query::{Filter, Term};
+use crate::segments::SegmentReader;
+use crate::text::{self, PhotoSlot, Snapshot, TextReader};
+use crate::vectors::Query;
+
+/// How often the manifest is read again because a rebuilt text index has taken the place of
+/// the one it named.
+const ATTEMPTS: usize = 8;
+
+/// One generation of an index.
+///
+/// It stays what it is while a writer commits and merges; open another to see more. Any number
+/// of readers, in any number of processes, may be open beside a writer.
+pub struct IndexReader {
+    spec: ModelSpec,
+    text: TextReader,
+    segments: SegmentReader,
+    /// Every photo by slot: what a search without a filter scans.
+    photos: OnceLock<Vec<PhotoSlot>>,
+}
+
+impl IndexReader {
+    /// Opens the newest generation of the index in `dir`, at any moment of a writer's work.
+    ///
+    /// Touches only heads and directories of the files, so it takes milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Missing`] without an index, [`OpenError::NewerFormat`] for one of a later
+    /// version, [`OpenError::Corrupt`] when a file is not what was written.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let mut manifest = Manifest::read(dir)?;
+        for _ in 0..ATTEMPTS {
+            match TextReader::open(&text::folder(dir, manifest.text_epoch)) {
+                Ok(text) => return Self::assemble(dir, manifest, text),
+                Err(error) => {
+                    let now = Manifest::read(dir)?;
+                    if now.text_epoch == manifest.text_epoch {
+                        return Err(error.into());
+                    }
+                    manifest = now;
+                }
+            }
+        }
+        let path = Manifest::path(dir);
+        let source = std::io::Error::other("the index is being rebuilt again and again");
+        Err(OpenError::Io { path, source })
+    }
+
+    fn assemble(dir: &Path, manifest: Manifest, text: TextReader) -> Result<Self, OpenError> {
+        // The text is published before the manifest names it, and was opened after the
+        // manifest was read: it may be ahead, never behind. Being whole in itself, it decides.
+        let Snapshot { generation, slots, .. } = *text.snapshot();
+        if generation < manifest.generation {
+            let folder = text::folder(dir, manifest.text_epoch);
+            let named = manifest.generation;
+            let what = format!("it is at commit {generation}, the manifest names {named}");
+            return Err(StoreError::rewritable(&folder, what).into());
+        }
+        let segments = SegmentReader::open(dir, &manifest.model, slots)?;
+        Ok(Self { spec: manifest.model, text, segments, photos: OnceLock::new() })
+    }
+
+    /// The model that made the index.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Which commit this is; 0 for an index that has none.
+    pub fn generation(&self) -> u64 {
+        self.text.snapshot().generation
+    }
+
+    /// How much this generation holds.
+    pub fn counts(&self) -> Counts {
+        self.text.snapshot().counts
+    }
+
+    /// The best `limit` photos that pass `filter` by the words of their captions and paths.
+    ///
+    /// A photo counts if it holds every [`Term::Phrase`] and, where there is none, at least one
+    /// [`Term::Word`]. Scores are BM25 over caption and path, above 0 and without an upper
+    /// bound. Best first, equal scores by ascending number. Terms without a letter or digit are
+    /// ignored; if none is left, nothing is found.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn by_words(
+        &self,
+        words: &[Term],
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<(DocId, f32)>, SearchError> {
+        Ok(best(self.text.scored(words, filter)?, limit))
+    }
+
+    /// The best `limit` photos that pass `filter` by the largest cosine between `query`, of any
+    /// length but zero, and one of their image-text vectors.
+    ///
+    /// Scores lie in -1 to 1 and are exact for the stored int8 vectors, that is within 0.01 of
+    /// the cosine of the originals. Best first, equal scores by ascending number.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::Dimension`] and [`SearchError::NoDirection`] for a query that cannot be
+    /// compared; else when a file cannot be read or one of the photos found is damaged.
+    pub fn by_vector(
+        &self,
+        query: &[f32],
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<(DocId, f32)>, SearchError> {
+        let (expected, found) = (self.spec.embedding_dim, query.len());
+        if expected != found {
+            let model = self.spec.name.clone();
+            return Err(SearchError::Dimension { model, expected, found });
+        }
+        let query = Query::new(query).ok_or(SearchError::NoDirection)?;
+        if filter.is_empty() {
+            return Ok(self.nearest(&query, self.all_photos()?, limit)?);
+        }
+        Ok(self.nearest(&query, &self.text.photos(filter)?, limit)?)
+    }
+
+    /// `photos` come by slot, so copies stand side by side and are compared once.
+    fn nearest(
+        &self,
+        query: &Query,
+        photos: &[PhotoSlot],
+        limit: usize,
+    ) -> StoreResult<Vec<(DocId, f32)>> {
+        let mut slots: Vec<u64> = photos.iter().map(|photo| photo.slot).collect();
+        slots.dedup();
+        let cosines = self.segments.best_cosines(query, &slots);
+        let mut scored = Vec::with_capacity(photos.len());
+        let mut at = 0;
+        for photo in photos {
+            if slots[at] != photo.slot {
+                at += 1;
+            }
+            scored.push((photo.doc, cosines[at]));
+        }
+        let found = best(scored, limit);
+        for (doc, _) in &found {
+            if let Some(slot) = self.text.slot(*doc)? {
+                self.segments.verify_embedding(slot)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn all_photos(&self) -> StoreResult<&[PhotoSlot]> {
+        if let Some(photos) = self.photos.get() {
+            return Ok(photos);
+        }
+        let photos = self.text.photos(&Filter::default())?;
+        Ok(self.photos.get_or_init(|| photos))
+    }
+
+    /// The `limit` newest photos that pass `filter`, newest first. Those without a date come
+    /// last, equals by ascending number.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn by_filter(&self, filter: &Filter, limit: usize) -> Result<Vec<DocId>, SearchError> {
+        let mut photos = self.text.newest(filter)?;
+        photos.truncate(limit);
+        Ok(photos)
+    }
+
+    /// All that a hit shows of a photo; none if this generation has no such photo.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn photo(&self, doc: DocId) -> Result<Option<StoredPhoto>, SearchError> {
+        Ok(self.text.photo(doc)?)
+    }
+
+    /// The photo at exactly this path, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn find_path(&self, path: &Path) -> Result<Option<DocId>, SearchError> {
+        Ok(self.text.find_path(path)?)
+    }
+
+    /// Visual tokens of a photo, as exact as int8 with a scale a row keeps them.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::UnknownDoc`] without such a photo, [`SearchError::Corrupt`] if its record
+    /// is not what was written.
+    pub fn visual_tokens(&self, doc: DocId) -> Result<Matrix, SearchError> {
+        Ok(self.segments.visual_tokens(self.slot(doc)?)?.1)
+    }
+
+    /// Image-text vectors of a photo, as exact as int8 with a scale a row keeps them.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::UnknownDoc`] without such a photo, [`SearchError::Corrupt`] if its record
+    /// is not what was written.
+    pub fn embedding(&self, doc: DocId) -> Result<Matrix, SearchError> {
+        Ok(self.segments.embedding(self.slot(doc)?)?.1)
+    }
+
+    fn slot(&self, doc: DocId) -> Result<u64, SearchError> {
+        self.text.slot(doc)?.ok_or(SearchError::UnknownDoc { doc })
+    }
+
+    /// Every file that could not be read, by path.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn failures(&self) -> Result<Vec<Failure>, SearchError> {
+        Ok(self.text.failures()?)
+    }
+
+    /// Byte ranges of `text` that match one of `words`: any form of a [`Term::Word`], the whole
+    /// of a [`Term::Phrase`]. Ascending, disjoint, on character borders.
+    pub fn highlight(&self, words: &[Term], text: &str) -> Vec<Range<usize>> {
+        TextReader::highlight(words, text)
+    }
+
+    /// Verifies every checksum and every reference from one part to another; reads the whole
+    /// index.
+    ///
+    /// # Errors
+    ///
+    /// Only when a file cannot be read; what is wrong with those that can stands in the report.
+    pub fn check(&self) -> Result<CheckReport, SearchError> {
+        let mut report = CheckReport {
+            generation: self.generation(),
+            counts: self.counts(),
+            contents: 0,
+            unused_records: 0,
+            problems: Vec::new(),
+        };
+        report.note(self.text.check_files())?;
+        if let Some(photos) = report.note(self.text.photos(&Filter::default()))? {
+            self.check_photos(&photos, &mut report)?;
+        }
+        let failed = report.note(self.text.failures())?.map(|failures| failures.len() as u64);
+        if failed.is_some_and(|failed| failed != report.counts.failed) {
+            report.problems.push(format!("{failed:?} failures of {}", report.counts.failed));
+        }
+        Ok(report)
+    }
+
+    fn check_photos(&self, photos: &[PhotoSlot], report: &mut CheckReport) -> StoreResult<()> {
+        let Snapshot { slots, next_doc, counts, .. } = *self.text.snapshot();
+        let mut problems = Vec::new();
+        let (mut docs, mut paths, mut captioned) = (HashSet::new(), HashSet::new(), 0);
+        let mut last = None;
+        for PhotoSlot { slot, doc } in photos {
+            if !docs.insert(doc) || doc.0 >= next_doc {
+                problems.push(format!("the number {} was given twice or never", doc.0));
+            }
+            if last.replace(*slot) != Some(*slot) {
+                report.contents += 1;
+            }
+            let Some(Some(photo)) = report.note(self.text.photo(*doc))? else {
+                problems.push(format!("photo {} cannot be found by its number", doc.0));
+                continue;
+            };
+            captioned += u64::from(photo.caption.is_some());
+            if self.text.find_path(&photo.path)? != Some(*doc) || !paths.insert(photo.path) {
+                problems.push(format!("photo {} cannot be found by its path", doc.0));
+            }
+            let records = [self.segments.embedding(*slot), self.segments.visual_tokens(*slot)];
+            for record in records {
+                if report.note(record)?.is_some_and(|(hash, _)| hash != photo.hash) {
+                    problems.push(format!("record {slot} is not that of photo {}", doc.0));
+                }
+            }
+        }
+        if (photos.len() as u64, captioned) != (counts.photos, counts.captioned) {
+            let found = photos.len();
+            problems.push(format!("{found} photos, {captioned} captioned, of {counts:?}"));
+        }
+        report.unused_records = slots.saturating_sub(report.contents);
+        report.problems.append(&mut problems);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for IndexReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexReader")
+            .field("spec", &self.spec)
+            .field("snapshot", self.text.snapshot())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`IndexReader::check`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Which commit was checked.
+    pub generation: u64,
+    /// How much it holds.
+    pub counts: Counts,
+    /// Distinct contents of its photos.
+    pub contents: u64,
+    /// Records of the segments that no photo of this generation uses: space, not harm.
+    pub unused_records: u64,
+    /// What is wrong, one line each, naming the file; empty for a sound index.
+    pub problems: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Turns damage into a problem, and goes on.
+    fn note<T>(&mut self, result: StoreResult<T>) -> StoreResult<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StoreError::Corrupt { path, what, cure }) => {
+                let problem = OpenError::Corrupt { path, what, cure }.to_string();
+                // Copies share a record, and a damaged file shows in many places.
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The `limit` best, best first, equal scores by ascending number.
+fn best(mut scored: Vec<(DocId, f32)>, limit: usize) -> Vec<(DocId, f32)> {
+    let order = |a: &(DocId, f32), b: &(DocId, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if limit < scored.len() && limit > 0 {
+        scored.select_nth_unstable_by(limit - 1, order);
+    }
+    scored.truncate(limit);
+    scored.sort_unstable_by(order);
+    scored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_five_are_the_head_of_the_best_fifty() {
+        let scored: Vec<(DocId, f32)> =
+            (0..200_u64).map(|i| (DocId(i), ((i * 37) % 11) as f32)).collect();
+        let fifty = best(scored.clone(), 50);
+        assert_eq!(best(scored.clone(), 5), fifty[..5]);
+        assert_eq!(fifty[0], (DocId(8), 10.0));
+        assert!(best(scored, 0).is_empty());
+    }
+
+    #[test]
+    fn readers_and_writers_may_go_to_other_threads() {
+        fn sendable<T: Send>() {}
+        fn shareable<T: Send + Sync>() {}
+        shareable::<IndexReader>();
+        sendable::<crate::IndexWriter>();
+    }
+}

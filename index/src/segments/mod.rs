@@ -1,0 +1,145 @@
+//! The records of fixed size that hold what the model saw: image-text vectors and visual tokens.
+//!
+//! A *slot* is the number of a record, counted over all segments. Segment `n` holds the slots
+//! from `n * SLOTS_PER_SEGMENT`, in two files with the same numbering, so that a scan over the
+//! vectors does not touch the tokens. Records are written once and never change; a record
+//! counts only when a commit names a slot beyond it. See `DESIGN.md` for the bytes.
+
+mod part;
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::document::{ContentHash, Features, Matrix, ModelSpec};
+use crate::error::StoreResult;
+use crate::files;
+use crate::vectors::Query;
+
+use part::{Layout, PartReader, PartWriter};
+
+/// Records a segment: at 32 x 256 vectors and 32 x 768 tokens, files of 34 and 102 MB.
+const SLOTS_PER_SEGMENT: u64 = 4096;
+
+/// Records that one task of a scan looks at: about half a megabyte.
+const SCAN_CHUNK: usize = 64;
+
+/// Folder of the segments of the index in `dir`.
+pub(crate) fn folder(dir: &Path) -> PathBuf {
+    dir.join("segments")
+}
+
+/// The two layouts of a model.
+fn layouts(spec: &ModelSpec) -> (Layout, Layout) {
+    (
+        Layout::new("vectors", spec.embedding_rows, spec.embedding_dim),
+        Layout::new("tokens", spec.token_rows, spec.token_dim),
+    )
+}
+
+/// Appends records; the only one who writes to the folder.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    vectors: PartWriter,
+    tokens: PartWriter,
+}
+
+impl SegmentWriter {
+    /// Opens the segments of the index in `dir`, of which the first `slots` records are
+    /// committed; drops whatever a killed writer left behind them.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> StoreResult<Self> {
+        let folder = folder(dir);
+        files::make_folder(&folder)?;
+        let (vectors, tokens) = layouts(spec);
+        Ok(Self {
+            vectors: PartWriter::open(&folder, vectors, slots)?,
+            tokens: PartWriter::open(&folder, tokens, slots)?,
+        })
+    }
+
+    /// Writes the record `slot`. Rows of the embedding are brought to unit length.
+    pub(crate) fn write(
+        &mut self,
+        slot: u64,
+        hash: &ContentHash,
+        features: &Features,
+    ) -> StoreResult<()> {
+        self.vectors.write(slot, hash, &unit_rows(&features.embedding))?;
+        self.tokens.write(slot, hash, &features.visual_tokens)
+    }
+
+    /// The visual tokens of a record, committed or not.
+    pub(crate) fn visual_tokens(&self, slot: u64) -> StoreResult<Matrix> {
+        Ok(self.tokens.read(slot)?.1)
+    }
+
+    /// Makes every record written so far durable.
+    pub(crate) fn sync(&mut self) -> StoreResult<()> {
+        let created = self.vectors.sync()? | self.tokens.sync()?;
+        if created { files::sync_folder(self.vectors.folder()) } else { Ok(()) }
+    }
+}
+
+/// The committed records of one generation, mapped into memory and read when touched.
+#[derive(Debug)]
+pub(crate) struct SegmentReader {
+    vectors: PartReader,
+    tokens: PartReader,
+}
+
+impl SegmentReader {
+    /// Maps the first `slots` records of the index in `dir`; reads only the files' heads.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> StoreResult<Self> {
+        let folder = folder(dir);
+        let (vectors, tokens) = layouts(spec);
+        Ok(Self {
+            vectors: PartReader::open(&folder, vectors, slots)?,
+            tokens: PartReader::open(&folder, tokens, slots)?,
+        })
+    }
+
+    /// The vectors of a record, and the content they belong to.
+    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        self.vectors.read(slot)
+    }
+
+    /// The visual tokens of a record, and the content they belong to.
+    pub(crate) fn visual_tokens(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        self.tokens.read(slot)
+    }
+
+    /// Checks a record of vectors without decoding it.
+    pub(crate) fn verify_embedding(&self, slot: u64) -> StoreResult<()> {
+        self.vectors.verified(slot).map(|_| ())
+    }
+
+    /// The largest cosine between the query and the rows of each record, in the order of
+    /// `slots`, which must all be below the number of slots. Checksums are not looked at:
+    /// callers verify the few records that matter.
+    pub(crate) fn best_cosines(&self, query: &Query, slots: &[u64]) -> Vec<f32> {
+        let mut scores = vec![0.0; slots.len()];
+        slots.par_chunks(SCAN_CHUNK).zip(scores.par_chunks_mut(SCAN_CHUNK)).for_each(
+            |(slots, scores)| {
+                for (slot, score) in slots.iter().zip(scores) {
+                    let (scales, rows) = self.vectors.scales_and_rows(*slot);
+                    *score = query.best_cosine(scales, rows);
+                }
+            },
+        );
+        scores
+    }
+}
+
+/// `matrix` with every row divided by its length; rows of zeros stay.
+fn unit_rows(matrix: &Matrix) -> Matrix {
+    let mut values = matrix.values.clone();
+    for row in values.chunks_exact_mut(matrix.dim.max(1)) {
+        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+        if norm.is_normal() {
+            for value in row {
+                *value /= norm;
+            }
+        }
+    }
+    Matrix::new(matrix.rows, matrix.dim, values)
+}

@@ -1,0 +1,332 @@
+//! One of the two files of a segment: a head of 64 bytes, then records of equal size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, MmapOptions};
+
+use super::SLOTS_PER_SEGMENT;
+use crate::document::{ContentHash, Matrix};
+use crate::error::{StoreError, StoreResult};
+use crate::vectors::{dequantize, quantize, row_stride};
+
+/// Bytes before the first record.
+const HEAD_BYTES: usize = 64;
+/// Records start at multiples of this: a cache line.
+const RECORD_ALIGNMENT: usize = 64;
+/// Bytes of a content hash.
+const HASH_BYTES: usize = 32;
+/// Bytes of BLAKE3 that a checksum keeps: enough against accidents, which is all it is for.
+const CHECKSUM_BYTES: usize = 8;
+/// Begins every file.
+const MAGIC: &[u8; 8] = b"tinyfind";
+/// Version of this layout.
+const VERSION: u32 = 1;
+
+/// Where things lie in a record: hash, scales, rows, zeros, checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    name: &'static str,
+    rows: usize,
+    dim: usize,
+}
+
+impl Layout {
+    pub(super) fn new(name: &'static str, rows: usize, dim: usize) -> Self {
+        Self { name, rows, dim }
+    }
+
+    fn rows_at(&self) -> usize {
+        HASH_BYTES + 4 * self.rows
+    }
+
+    fn rows_end(&self) -> usize {
+        self.rows_at() + self.rows * row_stride(self.dim)
+    }
+
+    fn record_bytes(&self) -> usize {
+        (self.rows_end() + CHECKSUM_BYTES).next_multiple_of(RECORD_ALIGNMENT)
+    }
+
+    fn path(&self, folder: &Path, segment: u64) -> PathBuf {
+        folder.join(format!("{segment}.{}.seg", self.name))
+    }
+
+    /// Number of the segment that a file of this layout holds.
+    fn segment_of(&self, path: &Path) -> Option<u64> {
+        let name = path.file_name()?.to_str()?;
+        name.strip_suffix(".seg")?.strip_suffix(self.name)?.strip_suffix('.')?.parse().ok()
+    }
+
+    /// Where a slot's record starts in its file.
+    fn offset(&self, slot: u64) -> usize {
+        HEAD_BYTES + (slot % SLOTS_PER_SEGMENT) as usize * self.record_bytes()
+    }
+
+    /// How long a segment's file is when the index has `slots` records.
+    fn file_bytes(&self, segment: u64, slots: u64) -> usize {
+        let records = slots.saturating_sub(segment * SLOTS_PER_SEGMENT).min(SLOTS_PER_SEGMENT);
+        HEAD_BYTES + records as usize * self.record_bytes()
+    }
+
+    fn head(&self, segment: u64) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        head[..8].copy_from_slice(MAGIC);
+        head[8..16].copy_from_slice(format!("{:8}", self.name).as_bytes());
+        head[16..24].copy_from_slice(&segment.to_le_bytes());
+        head[24..32].copy_from_slice(&(self.rows as u64).to_le_bytes());
+        head[32..40].copy_from_slice(&(self.dim as u64).to_le_bytes());
+        head[40..48].copy_from_slice(&(self.record_bytes() as u64).to_le_bytes());
+        head[48..52].copy_from_slice(&VERSION.to_le_bytes());
+        head[52..56].copy_from_slice(&(SLOTS_PER_SEGMENT as u32).to_le_bytes());
+        let checksum = checksum(u64::MAX, &head[..HEAD_BYTES - CHECKSUM_BYTES]);
+        head[HEAD_BYTES - CHECKSUM_BYTES..].copy_from_slice(&checksum);
+        head
+    }
+
+    fn encode(&self, slot: u64, hash: &ContentHash, matrix: &Matrix) -> Vec<u8> {
+        let mut record = vec![0; self.record_bytes()];
+        record[..HASH_BYTES].copy_from_slice(&hash.0);
+        let (front, back) = record.split_at_mut(self.rows_at());
+        let scales = front[HASH_BYTES..].chunks_exact_mut(4);
+        let rows = back.chunks_exact_mut(row_stride(self.dim));
+        for (i, (scale, row)) in scales.zip(rows).enumerate() {
+            scale.copy_from_slice(&quantize(matrix.row(i), row).to_le_bytes());
+        }
+        let end = record.len() - CHECKSUM_BYTES;
+        let checksum = checksum(slot, &record[..end]);
+        record[end..].copy_from_slice(&checksum);
+        record
+    }
+
+    fn decode(&self, record: &[u8]) -> (ContentHash, Matrix) {
+        let mut hash = [0; HASH_BYTES];
+        hash.copy_from_slice(&record[..HASH_BYTES]);
+        let mut values = Vec::with_capacity(self.rows * self.dim);
+        let (scales, rows) = self.scales_and_rows(record);
+        let scales = scales.as_chunks::<4>().0;
+        for (scale, row) in scales.iter().zip(rows.chunks_exact(row_stride(self.dim))) {
+            dequantize(&row[..self.dim], f32::from_le_bytes(*scale), &mut values);
+        }
+        (ContentHash(hash), Matrix::new(self.rows, self.dim, values))
+    }
+
+    fn scales_and_rows<'a>(&self, record: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        (&record[HASH_BYTES..self.rows_at()], &record[self.rows_at()..self.rows_end()])
+    }
+
+    fn is_whole(slot: u64, record: &[u8]) -> bool {
+        let (body, stored) = record.split_at(record.len() - CHECKSUM_BYTES);
+        checksum(slot, body) == stored
+    }
+}
+
+/// Covers the slot as well, so that a record in the wrong place is noticed.
+fn checksum(slot: u64, body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&slot.to_le_bytes()).update(body);
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
+    checksum
+}
+
+/// A record whose checksum does not match.
+fn damaged(path: &Path, slot: u64) -> StoreError {
+    StoreError::lost(path, format_args!("the checksum of record {slot} does not match"))
+}
+
+/// Opens a file that the index cannot do without.
+fn open_whole(path: &Path, layout: &Layout, segment: u64, bytes: usize) -> StoreResult<File> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::lost(path, "it is missing"));
+        }
+        Err(error) => return Err(StoreError::io(path)(error)),
+    };
+    let found = file.metadata().map_err(StoreError::io(path))?.len();
+    if found < bytes as u64 {
+        return Err(StoreError::lost(path, format_args!("{found} of {bytes} bytes are there")));
+    }
+    let mut head = [0; HEAD_BYTES];
+    file.read_exact_at(&mut head, 0).map_err(StoreError::io(path))?;
+    if head != layout.head(segment) {
+        return Err(StoreError::lost(path, "its head is not that of this model's segments"));
+    }
+    Ok(file)
+}
+
+/// Writes one file a segment.
+#[derive(Debug)]
+pub(super) struct PartWriter {
+    folder: PathBuf,
+    layout: Layout,
+    /// The segment written last.
+    current: Option<(u64, File)>,
+    /// Earlier segments with records that are not durable yet.
+    full: Vec<(u64, File)>,
+    /// Whether `current` has records that are not durable yet.
+    dirty: bool,
+    /// Whether a file was made whose name is not durable yet.
+    created: bool,
+}
+
+impl PartWriter {
+    /// See [`SegmentWriter::open`](super::SegmentWriter::open).
+    pub(super) fn open(folder: &Path, layout: Layout, slots: u64) -> StoreResult<Self> {
+        for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
+            let path = entry.map_err(StoreError::io(folder))?.path();
+            let Some(segment) = layout.segment_of(&path) else { continue };
+            if segment * SLOTS_PER_SEGMENT >= slots {
+                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            }
+        }
+        for segment in 0..slots.div_ceil(SLOTS_PER_SEGMENT) {
+            let path = layout.path(folder, segment);
+            let bytes = layout.file_bytes(segment, slots);
+            let file = open_whole(&path, &layout, segment, bytes)?;
+            if file.metadata().map_err(StoreError::io(&path))?.len() > bytes as u64 {
+                let file = OpenOptions::new().write(true).open(&path);
+                file.and_then(|file| file.set_len(bytes as u64)).map_err(StoreError::io(&path))?;
+            }
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            layout,
+            current: None,
+            full: Vec::new(),
+            dirty: false,
+            created: false,
+        })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the record `slot`.
+    pub(super) fn write(
+        &mut self,
+        slot: u64,
+        hash: &ContentHash,
+        matrix: &Matrix,
+    ) -> StoreResult<()> {
+        let segment = slot / SLOTS_PER_SEGMENT;
+        let path = self.layout.path(&self.folder, segment);
+        if self.current.as_ref().is_none_or(|(number, _)| *number != segment) {
+            let file = self.file_for_writing(&path, segment)?;
+            let before = self.current.replace((segment, file));
+            self.full.extend(before.filter(|_| self.dirty));
+        }
+        if let Some((_, file)) = &self.current {
+            self.dirty = true;
+            file.write_all_at(
+                &self.layout.encode(slot, hash, matrix),
+                self.layout.offset(slot) as u64,
+            )
+            .map_err(StoreError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    fn file_for_writing(&mut self, path: &Path, segment: u64) -> StoreResult<File> {
+        let open = || -> io::Result<(File, bool)> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            let is_new = file.metadata()?.len() == 0;
+            if is_new {
+                file.write_all_at(&self.layout.head(segment), 0)?;
+            }
+            Ok((file, is_new))
+        };
+        let (file, is_new) = open().map_err(StoreError::io(path))?;
+        self.created |= is_new;
+        Ok(file)
+    }
+
+    /// Reads a record back.
+    pub(super) fn read(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        let path = self.layout.path(&self.folder, slot / SLOTS_PER_SEGMENT);
+        let mut record = vec![0; self.layout.record_bytes()];
+        File::open(&path)
+            .and_then(|file| file.read_exact_at(&mut record, self.layout.offset(slot) as u64))
+            .map_err(StoreError::io(&path))?;
+        if !Layout::is_whole(slot, &record) {
+            return Err(damaged(&path, slot));
+        }
+        Ok(self.layout.decode(&record))
+    }
+
+    /// Makes every record durable; tells whether the folder must be made durable as well.
+    pub(super) fn sync(&mut self) -> StoreResult<bool> {
+        let current = self.current.as_ref().filter(|_| self.dirty);
+        for (segment, file) in self.full.iter().chain(current) {
+            let path = self.layout.path(&self.folder, *segment);
+            file.sync_data().map_err(StoreError::io(&path))?;
+        }
+        self.full.clear();
+        self.dirty = false;
+        Ok(std::mem::take(&mut self.created))
+    }
+}
+
+/// Reads one file a segment, mapped into memory.
+#[derive(Debug)]
+pub(super) struct PartReader {
+    folder: PathBuf,
+    layout: Layout,
+    slots: u64,
+    maps: Vec<Mmap>,
+}
+
+impl PartReader {
+    /// See [`SegmentReader::open`](super::SegmentReader::open).
+    pub(super) fn open(folder: &Path, layout: Layout, slots: u64) -> StoreResult<Self> {
+        let mut maps = Vec::new();
+        for segment in 0..slots.div_ceil(SLOTS_PER_SEGMENT) {
+            let path = layout.path(folder, segment);
+            let bytes = layout.file_bytes(segment, slots);
+            let file = open_whole(&path, &layout, segment, bytes)?;
+            #[expect(unsafe_code, reason = "a file is mapped into memory")]
+            // SAFETY: the map ends where this generation ends. Writers only append behind it,
+            // and recovery cuts nothing that a generation holds, so the mapped bytes neither
+            // change nor vanish while this crate is the only one to touch the folder.
+            let map = unsafe { MmapOptions::new().len(bytes).map(&file) };
+            maps.push(map.map_err(StoreError::io(&path))?);
+        }
+        Ok(Self { folder: folder.to_owned(), layout, slots, maps })
+    }
+
+    /// The record `slot`, which must be below the number of slots.
+    fn record(&self, slot: u64) -> &[u8] {
+        let at = self.layout.offset(slot);
+        &self.maps[(slot / SLOTS_PER_SEGMENT) as usize][at..at + self.layout.record_bytes()]
+    }
+
+    /// The scales and the rows of a record, which must be below the number of slots.
+    pub(super) fn scales_and_rows(&self, slot: u64) -> (&[u8], &[u8]) {
+        self.layout.scales_and_rows(self.record(slot))
+    }
+
+    /// The record `slot`, its checksum verified.
+    pub(super) fn verified(&self, slot: u64) -> StoreResult<&[u8]> {
+        let path = self.layout.path(&self.folder, slot / SLOTS_PER_SEGMENT);
+        if slot >= self.slots {
+            let slots = self.slots;
+            return Err(StoreError::lost(&path, format_args!("record {slot} of {slots} asked")));
+        }
+        let record = self.record(slot);
+        if Layout::is_whole(slot, record) { Ok(record) } else { Err(damaged(&path, slot)) }
+    }
+
+    /// The content and the values of the record `slot`.
+    pub(super) fn read(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        Ok(self.layout.decode(self.verified(slot)?))
+    }
+}

@@ -1,0 +1,160 @@
+//! Writing the text index.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::{Index, IndexWriter, Term};
+
+use super::reader::{check_files, open_index, snapshot_of};
+use super::schema::{Fields, PhotoText};
+use super::{Snapshot, guard, text_error};
+use crate::error::{StoreError, StoreResult};
+use crate::files;
+
+/// Memory for documents that are not written yet: a batch of photos needs far less, and
+/// tantivy asks for 15 MB at least.
+const MEMORY_BUDGET_IN_BYTES: usize = 20_000_000;
+/// So many segments of like size are merged: few, for a search opens every one of them.
+const SEGMENTS_TO_MERGE: usize = 6;
+/// Segments of fewer documents count as of like size.
+const SMALL_SEGMENT_DOCUMENTS: u32 = 500;
+/// A segment with more of its documents deleted is rewritten.
+const DELETED_SHARE: f32 = 0.4;
+
+/// Writes the text index; the only one who does.
+pub(crate) struct TextWriter {
+    /// Taken when dropped.
+    writer: Option<IndexWriter>,
+    fields: Fields,
+    folder: PathBuf,
+}
+
+impl TextWriter {
+    /// Makes an empty text index in `folder`, in the place of whatever is there.
+    pub(crate) fn create(folder: &Path) -> StoreResult<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(StoreError::io(folder))?;
+        }
+        files::make_folder(folder)?;
+        let (schema, _) = Fields::schema();
+        let index = guard(folder, || {
+            let settings = tantivy::IndexSettings {
+                docstore_compress_dedicated_thread: false,
+                ..Default::default()
+            };
+            Index::builder().schema(schema).settings(settings).create_in_dir(folder)
+        })?;
+        Self::start(folder, &index)
+    }
+
+    /// Opens the text index in `folder`; tells which generation it holds.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or damaged: everything can be written anew then.
+    pub(crate) fn open(folder: &Path) -> StoreResult<(Self, Snapshot)> {
+        remove_drafts(folder)?;
+        let index = open_index(folder)?;
+        check_files(folder, &index, u64::MAX)?;
+        let metas = guard(folder, || index.load_metas())?;
+        let snapshot = snapshot_of(folder, &metas)?;
+        let writer = Self::start(folder, &index)?;
+        // A killed commit leaves files whose names the next one needs.
+        if let Some(writer) = &writer.writer {
+            guard(folder, || writer.garbage_collect_files().wait())?;
+        }
+        Ok((writer, snapshot))
+    }
+
+    fn start(folder: &Path, index: &Index) -> StoreResult<Self> {
+        Fields::register_analyzers(index);
+        let options = IndexWriterOptions::builder()
+            .memory_budget_per_thread(MEMORY_BUDGET_IN_BYTES)
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .build();
+        let writer: IndexWriter = guard(folder, || index.writer_with_options(options))?;
+        let mut policy = LogMergePolicy::default();
+        policy.set_min_num_segments(SEGMENTS_TO_MERGE);
+        policy.set_min_layer_size(SMALL_SEGMENT_DOCUMENTS);
+        policy.set_del_docs_ratio_before_merge(DELETED_SHARE);
+        writer.set_merge_policy(Box::new(policy));
+        let fields = Fields::schema().1;
+        Ok(Self { writer: Some(writer), fields, folder: folder.to_owned() })
+    }
+
+    fn writer(&mut self) -> StoreResult<&mut IndexWriter> {
+        let closed = StoreError::rewritable(&self.folder, "its writer is closed");
+        self.writer.as_mut().ok_or(closed)
+    }
+
+    /// Drops what the index says of a path; what is added for it afterwards stays.
+    pub(crate) fn remove(&mut self, path: &Path) -> StoreResult<()> {
+        let term = Term::from_field_bytes(self.fields.path, path.as_os_str().as_bytes());
+        self.writer()?.delete_term(term);
+        Ok(())
+    }
+
+    /// Adds what a photo says; its path must not be there.
+    pub(crate) fn add_photo(&mut self, path: &Path, photo: &PhotoText<'_>) -> StoreResult<()> {
+        self.add(self.fields.photo(path, photo))
+    }
+
+    /// Adds a file that could not be read; its path must not be there.
+    pub(crate) fn add_failure(&mut self, path: &Path, reason: &str) -> StoreResult<()> {
+        self.add(self.fields.failure(path, reason))
+    }
+
+    fn add(&mut self, document: serde_json::Result<tantivy::TantivyDocument>) -> StoreResult<()> {
+        let folder = self.folder.clone();
+        let document = document.map_err(|error| StoreError::io(&folder)(error.into()))?;
+        let added = self.writer()?.add_document(document);
+        added.map(|_| ()).map_err(|error| text_error(&folder, &error))
+    }
+
+    /// Publishes everything added and removed as the generation of `snapshot`, durably.
+    pub(crate) fn commit(&mut self, snapshot: &Snapshot) -> StoreResult<()> {
+        let folder = self.folder.clone();
+        let payload = snapshot.to_payload();
+        let payload = payload.map_err(|error| StoreError::io(&folder)(error.into()))?;
+        let writer = self.writer()?;
+        guard(&folder, || {
+            let mut commit = writer.prepare_commit()?;
+            commit.set_payload(&payload);
+            commit.commit()
+        })?;
+        Ok(())
+    }
+}
+
+impl Drop for TextWriter {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && let Err(error) = writer.wait_merging_threads()
+        {
+            // What a merge leaves undone, the next one does.
+            tracing::warn!("a merge of `{}` failed: {error}", self.folder.display());
+        }
+    }
+}
+
+/// Removes the drafts that a writer, killed while replacing a file, left in `folder`.
+fn remove_drafts(folder: &Path) -> StoreResult<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::rewritable(folder, "it is missing"));
+        }
+        Err(error) => return Err(StoreError::io(folder)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io(folder))?;
+        // The prefix of tempfile, through which tantivy replaces files.
+        if entry.file_name().as_bytes().starts_with(b".tmp") {
+            fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
+        }
+    }
+    Ok(())
+}

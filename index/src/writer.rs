@@ -1,0 +1,518 @@
+//! Writing an index: changes are staged, then committed together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::{Catalog, PathEntry, PathRow, State};
+use crate::document::{
+    ContentHash, Counts, DocId, Features, FileRecord, FileStamp, FileState, Matrix, ModelSpec,
+    NewPhoto,
+};
+use crate::error::{OpenError, StoreError, StoreResult, WriteError};
+use crate::files::{self, WriterLock};
+use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
+use crate::segments::SegmentWriter;
+use crate::text::{self, PhotoText, Snapshot, TextWriter};
+
+/// The one process that changes an index.
+///
+/// Changes are seen by this writer at once, and by everybody else, durably, after
+/// [`IndexWriter::commit`]. What was not committed when the writer goes is lost.
+///
+/// ```
+/// # use tinyfind_index::*;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let spec = ModelSpec {
+/// #     name: "nano".into(), fingerprint: "0a".into(),
+/// #     embedding_rows: 1, embedding_dim: 2, token_rows: 1, token_dim: 2,
+/// # };
+/// let mut writer = IndexWriter::open(folder.path(), &spec)?;
+/// writer.fail("/photos/a.jpg".as_ref(), FileStamp { size: 0, mtime_ns: 0 }, "empty file")?;
+/// assert_eq!(writer.pending(), 1);
+/// assert_eq!(writer.commit()?, 1);
+/// assert_eq!(writer.counts().failed, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct IndexWriter {
+    dir: PathBuf,
+    spec: ModelSpec,
+    catalog: Catalog,
+    segments: SegmentWriter,
+    text: TextWriter,
+    text_epoch: u64,
+    /// Paths whose text is behind the catalogue.
+    changed: BTreeSet<PathBuf>,
+    pending: usize,
+    /// A commit failed half-way: the parts may disagree until the index is opened again.
+    interrupted: bool,
+    /// Last, so that everything is closed before another writer may begin.
+    _lock: WriterLock,
+}
+
+impl IndexWriter {
+    /// Opens the index in `dir` for writing, or makes an empty one for the model `spec`.
+    ///
+    /// Whatever a killed writer left half-done is finished or undone first; a text index that
+    /// is damaged is written anew.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Locked`] while another writer has it open, [`OpenError::OtherModel`] and
+    /// [`OpenError::NewerFormat`] for an index that is not this version's to change,
+    /// [`OpenError::Corrupt`] when something is lost that nothing can restore.
+    pub fn open(dir: &Path, spec: &ModelSpec) -> Result<Self, OpenError> {
+        Self::open_with(dir, spec, false)
+    }
+
+    /// Like [`IndexWriter::open`], and writes manifest and text index anew from the catalogue
+    /// even if they look whole.
+    ///
+    /// # Errors
+    ///
+    /// See [`IndexWriter::open`].
+    pub fn rebuild(dir: &Path, spec: &ModelSpec) -> Result<Self, OpenError> {
+        Self::open_with(dir, spec, true)
+    }
+
+    fn open_with(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Self, OpenError> {
+        files::make_folder(dir)?;
+        let lock = WriterLock::take(dir)?;
+        let manifest = match Manifest::read(dir) {
+            Ok(manifest) => Some(manifest),
+            // The catalogue knows all that a manifest says.
+            Err(OpenError::Missing { .. }) => None,
+            Err(OpenError::Corrupt { what, .. }) => {
+                tracing::warn!("the manifest of `{}` is written anew: {what}", dir.display());
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(manifest) = &manifest {
+            check_model(dir, &manifest.model, spec)?;
+        }
+
+        let fresh = State {
+            format: FORMAT,
+            model: spec.clone(),
+            generation: 0,
+            next_doc: 0,
+            next_slot: 0,
+            counts: Counts::default(),
+        };
+        let catalog = Catalog::open(dir, fresh)?;
+        check_model(dir, &catalog.state().model, spec)?;
+        let generation = catalog.state().generation;
+        let published = manifest.as_ref().map_or(0, |manifest| manifest.generation);
+        if generation < published {
+            let what = format!("it ends at commit {generation}, the manifest names {published}");
+            return Err(StoreError::lost(&Catalog::folder(dir), what).into());
+        }
+        let segments = SegmentWriter::open(dir, spec, catalog.state().next_slot)?;
+
+        let epoch = match &manifest {
+            Some(manifest) => manifest.text_epoch,
+            None => newest_epoch(dir)?,
+        };
+        let recovered = if rebuild { None } else { recover_text(dir, epoch, &catalog)? };
+        let (text, text_epoch) = match recovered {
+            Some(text) => (text, epoch),
+            None => (rebuild_text(dir, epoch + 1, &catalog)?, epoch + 1),
+        };
+        let writer = Self {
+            dir: dir.to_owned(),
+            spec: spec.clone(),
+            catalog,
+            segments,
+            text,
+            text_epoch,
+            changed: BTreeSet::new(),
+            pending: 0,
+            interrupted: false,
+            _lock: lock,
+        };
+        let current = writer.manifest();
+        if manifest.as_ref() != Some(&current) {
+            current.write(dir)?;
+        }
+        writer.drop_other_epochs()?;
+        Ok(writer)
+    }
+
+    /// What the index knows of a path.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue cannot be read.
+    pub fn lookup(&self, path: &Path) -> Result<Option<FileRecord>, WriteError> {
+        let row = self.catalog.path(path)?;
+        Ok(row.map(|row| self.record(row)).transpose()?)
+    }
+
+    /// Every path that the index knows, in byte order.
+    ///
+    /// # Errors
+    ///
+    /// Each item fails by itself when the catalogue cannot be read.
+    pub fn files(&self) -> impl Iterator<Item = Result<(PathBuf, FileRecord), WriteError>> + '_ {
+        self.catalog.paths().map(|entry| {
+            let (path, row) = entry?;
+            Ok((path, self.record(row)?))
+        })
+    }
+
+    fn record(&self, row: PathRow) -> StoreResult<FileRecord> {
+        let state = match row.entry {
+            PathEntry::Photo { doc, hash, .. } => {
+                let captioned = self.catalog.content_of_photo(&hash)?.caption.is_some();
+                FileState::Indexed { doc, hash, captioned }
+            }
+            PathEntry::Failed { reason } => FileState::Failed { reason },
+        };
+        Ok(FileRecord { stamp: row.stamp, state })
+    }
+
+    /// Every photo of this content, by number.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue cannot be read.
+    pub fn find_content(&self, hash: &ContentHash) -> Result<Vec<(DocId, PathBuf)>, WriteError> {
+        Ok(self.catalog.holders(hash)?)
+    }
+
+    /// Adds a photo in the place of whatever its path held, and returns its new number.
+    ///
+    /// Where the index holds the content already, the new photo shares its features and its
+    /// caption, as with [`IndexWriter::add_copy`], and `features` are not stored.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Shape`] and [`WriteError::NotFinite`] for features that the model of this
+    /// index does not make; else when the catalogue or a segment fails.
+    #[expect(clippy::needless_pass_by_value, reason = "features are handed over and done with")]
+    pub fn add(&mut self, photo: NewPhoto, features: Features) -> Result<DocId, WriteError> {
+        self.check_usable()?;
+        check_features(&photo.path, &features, &self.spec)?;
+        if self.catalog.content(&photo.hash)?.is_none() {
+            let slot = self.catalog.new_content(&photo.hash)?;
+            self.segments.write(slot, &photo.hash, &features)?;
+        }
+        self.place(photo)
+    }
+
+    /// Adds a photo of the same content as photo `of` in the place of whatever its path held,
+    /// and returns its new number. Both share features and caption.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownDoc`] without a photo `of`, [`WriteError::OtherContent`] when the
+    /// hashes differ; else when the catalogue fails.
+    pub fn add_copy(&mut self, photo: NewPhoto, of: DocId) -> Result<DocId, WriteError> {
+        self.check_usable()?;
+        if self.content_of(of)? != photo.hash {
+            return Err(WriteError::OtherContent { path: photo.path, of });
+        }
+        self.place(photo)
+    }
+
+    /// Adds a photo whose content is there.
+    fn place(&mut self, photo: NewPhoto) -> Result<DocId, WriteError> {
+        let NewPhoto { path, stamp, hash, mut metadata } = photo;
+        // What is not a number is not a place, and JSON could not keep it.
+        metadata.gps = metadata.gps.filter(|(lat, lon)| lat.is_finite() && lon.is_finite());
+        let doc = self.catalog.new_doc();
+        let row = PathRow { stamp, entry: PathEntry::Photo { doc, hash, metadata } };
+        self.catalog.set_path(&path, &row)?;
+        self.changed.insert(path);
+        self.pending += 1;
+        Ok(doc)
+    }
+
+    /// Moves what `from` holds, number and caption included, to `to`, in the place of what
+    /// that one held.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownPath`] when the index holds no `from`; else when the catalogue
+    /// fails.
+    pub fn rename(&mut self, from: &Path, to: &Path, stamp: FileStamp) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let row = self.row(from)?;
+        if from == to {
+            return self.touch(from, stamp);
+        }
+        self.catalog.rename(from, to, &PathRow { stamp, ..row })?;
+        self.changed.extend([from.to_owned(), to.to_owned()]);
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Gives a path another stamp; what it holds stays.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownPath`] when the index holds no `path`; else when the catalogue
+    /// fails.
+    pub fn touch(&mut self, path: &Path, stamp: FileStamp) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let row = self.row(path)?;
+        self.catalog.set_path(path, &PathRow { stamp, ..row })?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Forgets a path; one that the index does not hold is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue fails.
+    pub fn remove(&mut self, path: &Path) -> Result<(), WriteError> {
+        self.check_usable()?;
+        if self.catalog.remove_path(path)? {
+            self.changed.insert(path.to_owned());
+            self.pending += 1;
+        }
+        Ok(())
+    }
+
+    /// Notes that a path could not be read, in the place of whatever it held.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue fails.
+    pub fn fail(&mut self, path: &Path, stamp: FileStamp, reason: &str) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let row = PathRow { stamp, entry: PathEntry::Failed { reason: reason.to_owned() } };
+        self.catalog.set_path(path, &row)?;
+        self.changed.insert(path.to_owned());
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Up to `limit` contents without a caption, oldest first: a photo of each and its visual
+    /// tokens. Copies are not repeated.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue or a segment cannot be read.
+    pub fn uncaptioned(&self, limit: usize) -> Result<Vec<(DocId, Matrix)>, WriteError> {
+        let mut found = Vec::new();
+        for (slot, hash) in self.catalog.uncaptioned(limit)? {
+            if let Some((doc, _)) = self.catalog.holders(&hash)?.into_iter().next() {
+                found.push((doc, self.segments.visual_tokens(slot)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives a photo, and every copy of it, its caption.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownDoc`] without such a photo; else when the catalogue fails.
+    pub fn set_caption(&mut self, doc: DocId, caption: &str) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let hash = self.content_of(doc)?;
+        self.catalog.set_caption(&hash, caption)?;
+        let holders = self.catalog.holders(&hash)?;
+        self.changed.extend(holders.into_iter().map(|(_, path)| path));
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Changes that are not committed yet.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// How much the index holds, pending changes included.
+    pub fn counts(&self) -> Counts {
+        self.catalog.state().counts
+    }
+
+    /// Makes every change so far durable and visible to readers, all or nothing, and returns
+    /// the number of the generation: one more than before, or the same if nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// When a part cannot be written. The changes may or may not have been made then; the
+    /// writer refuses further work, and opening the index again finds a whole generation.
+    pub fn commit(&mut self) -> Result<u64, WriteError> {
+        self.check_usable()?;
+        if self.pending > 0 {
+            self.interrupted = true;
+            // The order is the protocol: see DESIGN.md before touching it.
+            self.segments.sync()?;
+            self.catalog.apply(self.changed.iter())?;
+            write_text(&mut self.text, &self.catalog, self.changed.iter())?;
+            self.manifest().write(&self.dir)?;
+            self.changed.clear();
+            self.pending = 0;
+            self.interrupted = false;
+        }
+        Ok(self.catalog.state().generation)
+    }
+
+    fn check_usable(&self) -> Result<(), WriteError> {
+        if self.interrupted { Err(WriteError::Interrupted) } else { Ok(()) }
+    }
+
+    fn row(&self, path: &Path) -> Result<PathRow, WriteError> {
+        let row = self.catalog.path(path)?;
+        row.ok_or_else(|| WriteError::UnknownPath { path: path.to_owned() })
+    }
+
+    fn content_of(&self, doc: DocId) -> Result<ContentHash, WriteError> {
+        let path = self.catalog.path_of(doc)?.ok_or(WriteError::UnknownDoc { doc })?;
+        match self.row(&path)?.entry {
+            PathEntry::Photo { hash, .. } => Ok(hash),
+            PathEntry::Failed { .. } => Err(WriteError::UnknownDoc { doc }),
+        }
+    }
+
+    /// The manifest of what is committed.
+    fn manifest(&self) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            written_by: WRITTEN_BY.to_owned(),
+            generation: self.catalog.state().generation,
+            model: self.spec.clone(),
+            text_epoch: self.text_epoch,
+        }
+    }
+
+    /// Removes the text indexes that this one took the place of. Readers that have one open
+    /// keep it; one that is about to open it reads the manifest again.
+    fn drop_other_epochs(&self) -> StoreResult<()> {
+        let parent = self.dir.join("text");
+        for (epoch, path) in files::numbered_entries(&parent)? {
+            if epoch != self.text_epoch {
+                fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for IndexWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexWriter")
+            .field("dir", &self.dir)
+            .field("generation", &self.catalog.state().generation)
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses an index of another model.
+fn check_model(dir: &Path, found: &ModelSpec, expected: &ModelSpec) -> Result<(), OpenError> {
+    if found.is_compatible(expected) {
+        return Ok(());
+    }
+    let (found, expected) = (Box::new(found.clone()), Box::new(expected.clone()));
+    Err(OpenError::OtherModel { dir: dir.to_owned(), found, expected })
+}
+
+/// Refuses features that a scan could not compare.
+fn check_features(path: &Path, features: &Features, spec: &ModelSpec) -> Result<(), WriteError> {
+    let parts = [
+        ("image-text vectors", &features.embedding, (spec.embedding_rows, spec.embedding_dim)),
+        ("visual tokens", &features.visual_tokens, (spec.token_rows, spec.token_dim)),
+    ];
+    for (what, matrix, expected) in parts {
+        let found = (matrix.rows, matrix.dim);
+        if found != expected || matrix.values.len() != matrix.rows * matrix.dim {
+            return Err(WriteError::Shape { path: path.to_owned(), what, expected, found });
+        }
+        if !matrix.values.iter().all(|value| value.is_finite()) {
+            return Err(WriteError::NotFinite { path: path.to_owned(), what });
+        }
+    }
+    Ok(())
+}
+
+/// The newest text index there is, for an index whose manifest is lost; 0 without any.
+fn newest_epoch(dir: &Path) -> StoreResult<u64> {
+    let parent = dir.join("text");
+    if !parent.is_dir() {
+        return Ok(0);
+    }
+    Ok(files::numbered_entries(&parent)?.last().map_or(0, |(epoch, _)| *epoch))
+}
+
+/// The text index of the catalogue's generation: as it is, or with the commit that it lacks.
+/// None if it has to be written anew.
+fn recover_text(dir: &Path, epoch: u64, catalog: &Catalog) -> StoreResult<Option<TextWriter>> {
+    let folder = text::folder(dir, epoch);
+    let generation = catalog.state().generation;
+    let (mut text, found) = match TextWriter::open(&folder) {
+        Ok((text, snapshot)) => (text, snapshot.generation),
+        Err(StoreError::Corrupt { path, what, .. }) => {
+            if generation > 0 {
+                tracing::warn!("the text index is written anew: `{}`: {what}", path.display());
+            }
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if found + 1 == generation {
+        let changed = catalog.changed_by_last_commit()?;
+        write_text(&mut text, catalog, changed.iter())?;
+    } else if found != generation {
+        tracing::warn!("the text index is written anew: it is at commit {found} of {generation}");
+        return Ok(None);
+    }
+    Ok(Some(text))
+}
+
+/// A text index of everything in the catalogue.
+fn rebuild_text(dir: &Path, epoch: u64, catalog: &Catalog) -> StoreResult<TextWriter> {
+    files::make_folder(&dir.join("text"))?;
+    let mut text = TextWriter::create(&text::folder(dir, epoch))?;
+    for entry in catalog.paths() {
+        let (path, row) = entry?;
+        add_text(&mut text, catalog, &path, &row)?;
+    }
+    text.commit(&snapshot(catalog))?;
+    Ok(text)
+}
+
+/// Brings the text of `changed` to what the catalogue says, as its generation.
+fn write_text<'a>(
+    text: &mut TextWriter,
+    catalog: &Catalog,
+    changed: impl Iterator<Item = &'a PathBuf>,
+) -> StoreResult<()> {
+    for path in changed {
+        text.remove(path)?;
+        if let Some(row) = catalog.path(path)? {
+            add_text(text, catalog, path, &row)?;
+        }
+    }
+    text.commit(&snapshot(catalog))
+}
+
+fn add_text(
+    text: &mut TextWriter,
+    catalog: &Catalog,
+    path: &Path,
+    row: &PathRow,
+) -> StoreResult<()> {
+    match &row.entry {
+        PathEntry::Photo { doc, hash, metadata } => {
+            let content = catalog.content_of_photo(hash)?;
+            let caption = content.caption.as_deref();
+            let (doc, slot, hash) = (doc.0, content.slot, *hash);
+            text.add_photo(path, &PhotoText { doc, slot, hash, metadata, caption })
+        }
+        PathEntry::Failed { reason } => text.add_failure(path, reason),
+    }
+}
+
+fn snapshot(catalog: &Catalog) -> Snapshot {
+    let State { generation, next_slot, next_doc, counts, .. } = *catalog.state();
+    Snapshot { generation, slots: next_slot, next_doc, counts }
+}
