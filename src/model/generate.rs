@@ -183,5 +183,18 @@ pub fn generate(
     }
 }
 
+/// Probabilities `[prompt][token]` of the token after each prompt.
+///
+/// # Errors
+///
+/// Those of the model.
+pub fn next_probabilities(
+    model: &mut dyn LanguageModel,
+    prompts: &[Tensor],
+) -> Result<Vec<Vec<f64>>> {
+    let logits = model.prefill(prompts)?.to_vec2::<f32>()?;
+    Ok(logits.iter().map(|row| sampling::softmax(row)).collect())
+}
+
 #[cfg(test)]
 mod tests;

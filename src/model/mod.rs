@@ -51,4 +51,7 @@ pub mod projection;
 pub mod prompt;
 pub mod qformer;
 pub mod registry;
+pub mod tinygptv;
 pub mod weights;
+
+pub use tinygptv::TinyGptV;
