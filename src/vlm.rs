@@ -3,9 +3,13 @@
 //! Jobs (index, search, ask) know this trait only; [`crate::model`] implements it with
 //! TinyGPT-V, tests with [`FakeVlm`].
 
+mod fake;
+
 use tinyfind_index::{Features, Matrix, ModelSpec};
 
 use crate::decode::DecodedImage;
+
+pub use fake::{Calls, FakeVlm};
 
 /// Why a model could not do its work: the message names the part and the file or tensor.
 #[derive(Debug, thiserror::Error)]
