@@ -23,7 +23,8 @@ impl Hypotheses {
         self.kept.iter().map(|h| h.score).fold(f64::INFINITY, f64::min)
     }
 
-    /// Keeps `ids` if it is among the best; its score is the sum over `scored^length_penalty`.
+    /// Keeps `ids` if it is among the best; its score is the sum over `scored^length_penalty`,
+    /// in which the stop token counts.
     fn add(&mut self, ids: Vec<u32>, log_probability: f32, scored: usize) {
         let score = self.score(log_probability, scored);
         if self.kept.len() < self.most || score > self.worst() {
@@ -99,9 +100,7 @@ pub(super) fn search(
             let stops = decoding.stop_tokens.contains(&id);
             if stops || is_finished(&ids) {
                 if rank < beams {
-                    // The score counts the tokens before the stop token.
-                    let scored = if stops { length - 1 } else { length };
-                    finished.add(ids, total, scored.max(1));
+                    finished.add(ids, total, length);
                 }
             } else {
                 next.push((total, beam, id));

@@ -155,6 +155,31 @@ fn beams_find_the_sequence_of_greatest_probability() {
 }
 
 #[test]
+fn beams_score_a_sequence_by_its_length_with_the_stop_token() {
+    let score = |start: u32, ids: &[u32]| -> f64 {
+        let path = std::iter::once(&start).chain(ids).zip(ids);
+        let sum: f64 =
+            path.map(|(&last, &id)| softmax(&TABLE[last as usize])[id as usize].ln()).sum();
+        sum / ids.len() as f64
+    };
+    for (start, stop) in (0..4).flat_map(|start| (0..4).map(move |stop| (start, stop))) {
+        // Every sequence that ends with the stop token or at three tokens, by exhaustion.
+        let all = (0..64_u32).map(|n| vec![n / 16, n / 4 % 4, n % 4]).map(|mut ids| {
+            let end = ids.iter().position(|&id| id == stop).map_or(3, |at| at + 1);
+            ids.truncate(end);
+            ids
+        });
+        let best = all.max_by(|a, b| score(start, a).total_cmp(&score(start, b))).unwrap();
+        // So many beams that nothing is dropped.
+        let strategy = Strategy::Beam { beams: 16, length_penalty: 1.0 };
+        let decoding = Decoding { strategy, ..Decoding::greedy(3, vec![stop]) };
+        let prompts = [prompt(start)];
+        let ids = generate(&mut Markov::new(&TABLE), &prompts, &decoding, &mut never).unwrap();
+        assert_eq!(ids[0], best, "from {start} to {stop}");
+    }
+}
+
+#[test]
 fn one_beam_is_greedy() {
     let strategy = Strategy::Beam { beams: 1, length_penalty: 1.0 };
     for start in 0..4 {
