@@ -18,11 +18,6 @@ pub(crate) fn index(globals: &Globals) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Folder of the model bundles: `$XDG_DATA_HOME/tinyfind/models`.
-pub(crate) fn models() -> anyhow::Result<PathBuf> {
-    Ok(data()?.join("models"))
-}
-
 /// Where the last search is kept, for `ask 2`: `$XDG_STATE_HOME/tinyfind/last-search.json`.
 pub(crate) fn last_search() -> anyhow::Result<PathBuf> {
     let base = xdg()?;

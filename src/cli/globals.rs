@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{ArgAction, Args, ColorChoice};
+
+use crate::model::device::DeviceChoice;
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -35,47 +36,4 @@ pub(crate) struct Globals {
     /// When to use colour; `auto` heeds `NO_COLOR`
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorChoice,
-}
-
-/// What `--device` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeviceChoice {
-    /// The first GPU where there is one and this program can use it, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The NVIDIA GPU of this number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem = "expected auto, cpu, cuda or cuda:N";
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                let number = text.strip_prefix("cuda:").ok_or(problem)?;
-                number.parse().map(Self::Cuda).map_err(|_| problem)
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_names_are_few() {
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert!("cuda:".parse::<DeviceChoice>().is_err());
-        assert!("gpu".parse::<DeviceChoice>().is_err());
-        assert!("cuda:-1".parse::<DeviceChoice>().is_err());
-    }
 }

@@ -4,15 +4,27 @@
 //! returns an [`Outcome`], from which the exit code follows. An error travels up to [`main`],
 //! which prints it with its causes and, where one is known, a `hint:` with the next step.
 
+mod ask;
+mod caption;
 mod completions;
+mod doctor;
+mod exclusions;
+mod failures;
 mod folders;
 mod globals;
+mod hits;
+mod last_search;
 mod model;
 mod open;
+mod photos;
 mod printer;
 mod report;
+mod search;
+mod status;
+mod units;
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,6 +44,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Find photos by what they show
+    Search(search::SearchArgs),
+    /// Ask about photos
+    Ask(ask::AskArgs),
+    /// Say what photos show
+    Caption(caption::CaptionArgs),
+    /// Show what the index holds and how far it has come
+    Status(status::StatusArgs),
+    /// List the files that could not be indexed, and why
+    Failures(failures::FailuresArgs),
+    /// Check the device, the model, the index and the disk, and say what to do next
+    Doctor(doctor::DoctorArgs),
     /// Download, import, list and check models
     Model(model::ModelArgs),
     /// Print a completion script for a shell
@@ -69,6 +93,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> u8 {
+    let arguments = exclusions::mark(&Cli::command(), arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -96,9 +121,20 @@ fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
     let globals = &cli.globals;
     match &cli.command {
+        Command::Search(args) => search::run(args, globals, printer),
+        Command::Ask(args) => ask::run(args, globals, printer),
+        Command::Caption(args) => caption::run(args, globals, printer),
+        Command::Status(args) => status::run(args, globals, printer),
+        Command::Failures(args) => failures::run(args, globals, printer),
+        Command::Doctor(args) => doctor::run(args, globals, printer),
         Command::Model(args) => model::run(args, globals, printer),
         Command::Completions(args) => completions::run(args, &mut Cli::command(), printer),
     }
+}
+
+/// Reads a number of things to print.
+fn positive(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a number, 1 or more")
 }
 
 #[cfg(test)]

@@ -26,8 +26,6 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Owner of stdout and stderr.
 pub(crate) struct Printer {
     stdout: Stdout,
-    stdout_is_terminal: bool,
-    color_on_stdout: bool,
     color_on_stderr: bool,
     quiet: bool,
 }
@@ -36,6 +34,8 @@ pub(crate) struct Printer {
 struct Stdout {
     inner: BufWriter<io::Stdout>,
     pipe_closed: bool,
+    is_terminal: bool,
+    color: bool,
 }
 
 impl Stdout {
@@ -62,11 +62,14 @@ impl Write for Stdout {
 impl Printer {
     /// A printer that heeds `--color` (and `NO_COLOR`) and `--quiet`.
     pub(crate) fn new(globals: &Globals) -> Self {
-        let stdout_is_terminal = io::stdout().is_terminal();
+        let is_terminal = io::stdout().is_terminal();
         Self {
-            stdout: Stdout { inner: BufWriter::new(io::stdout()), pipe_closed: false },
-            stdout_is_terminal,
-            color_on_stdout: wants_color(globals.color, stdout_is_terminal),
+            stdout: Stdout {
+                inner: BufWriter::new(io::stdout()),
+                pipe_closed: false,
+                is_terminal,
+                color: wants_color(globals.color, is_terminal),
+            },
             color_on_stderr: wants_color(globals.color, io::stderr().is_terminal()),
             quiet: globals.quiet,
         }
@@ -75,21 +78,6 @@ impl Printer {
     /// Where data goes.
     pub(crate) fn stdout(&mut self) -> &mut dyn Write {
         &mut self.stdout
-    }
-
-    /// Whether a person reads stdout.
-    pub(crate) fn stdout_is_terminal(&self) -> bool {
-        self.stdout_is_terminal
-    }
-
-    /// Whether stderr should carry colours.
-    pub(crate) fn color_on_stderr(&self) -> bool {
-        self.color_on_stderr
-    }
-
-    /// Whether `-q` was given.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet
     }
 
     /// Writes what is buffered.
@@ -104,13 +92,13 @@ impl Printer {
 
     /// `text` for stdout, in `style` where colours are on.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
-        paint(self.color_on_stdout, style, text)
+        paint(self.stdout.color, style, text)
     }
 
     /// Writes `path` to stdout byte for byte, but for control characters where a terminal would
     /// obey them: a file name must not move a cursor.
     pub(crate) fn path(&mut self, path: &Path) -> io::Result<()> {
-        if self.stdout_is_terminal {
+        if self.stdout.is_terminal {
             let shown = printable(path.as_os_str());
             self.stdout.write_all(&shown)
         } else {
@@ -126,7 +114,7 @@ impl Printer {
     /// Says something by the way on stderr, unless `-q`.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
-            self.to_stderr(text);
+            self.tell(text);
         }
     }
 
@@ -134,7 +122,7 @@ impl Printer {
     pub(crate) fn warn(&mut self, text: &str) {
         if !self.quiet {
             let label = paint(self.color_on_stderr, WARNING, "warning:");
-            self.to_stderr(&format!("{label} {text}"));
+            self.tell(&format!("{label} {text}"));
         }
     }
 
@@ -142,18 +130,18 @@ impl Printer {
     pub(crate) fn hint(&mut self, text: &str) {
         if !self.quiet {
             let label = paint(self.color_on_stderr, GOOD, "hint:");
-            self.to_stderr(&format!("{label} {text}"));
+            self.tell(&format!("{label} {text}"));
         }
     }
 
     /// Prints an error with its causes and the next step, even under `-q`.
     pub(crate) fn error(&mut self, error: &anyhow::Error) {
         let text = report::describe(error, self.color_on_stderr);
-        self.to_stderr(&text);
+        self.tell(&text);
     }
 
     /// One line or more on stderr. Whoever closed stderr does not want to know.
-    fn to_stderr(&mut self, text: &str) {
+    fn tell(&mut self, text: &str) {
         // What was printed before comes before, also where both go to one file.
         let _ = self.stdout.flush();
         let _ = writeln!(io::stderr().lock(), "{text}");

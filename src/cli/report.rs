@@ -55,7 +55,10 @@ pub(super) fn describe(error: &anyhow::Error, color: bool) -> String {
         last = cause;
     }
     if let Some(hint) = find_hint(error) {
-        text.push_str(&format!("\n{} {hint}", paint(color, GOOD, "hint:")));
+        text.push('\n');
+        text.push_str(&paint(color, GOOD, "hint:"));
+        text.push(' ');
+        text.push_str(hint);
     }
     text
 }

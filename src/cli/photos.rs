@@ -1,0 +1,123 @@
+//! Photos that a command line names: by path, by paths on stdin, or by their rank in the last
+//! search.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tinyfind_index::{IndexReader, OpenError};
+
+use super::globals::Globals;
+use super::last_search::Remembered;
+use super::printer::Printer;
+use super::{folders, open};
+use crate::ask::{Photo, Subject, open_photos};
+use crate::vlm::Vlm;
+
+/// A photo as a person named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Rank in the last search, or place on the command line, from 1.
+    pub(crate) rank: usize,
+    /// The path to show.
+    pub(crate) shown: PathBuf,
+    subject: Subject,
+}
+
+impl From<Remembered> for Named {
+    fn from(hit: Remembered) -> Self {
+        let subject = Subject { doc: Some(hit.doc), path: hit.path.clone() };
+        Self { rank: hit.rank, shown: hit.path, subject }
+    }
+}
+
+impl Named {
+    /// The file at `path`, the `rank`th that was named.
+    pub(crate) fn file(rank: usize, path: PathBuf) -> Self {
+        // A folder that is not there any more may still be in the index.
+        let crawled = folders::as_crawled(&path).unwrap_or_else(|_| path.clone());
+        Self { rank, shown: path, subject: Subject { doc: None, path: crawled } }
+    }
+
+    /// The files at `paths`; `-` stands for the paths on stdin, one a line, or each ended by a
+    /// NUL byte if there is one.
+    pub(crate) fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
+        let mut all: Vec<PathBuf> = Vec::new();
+        for path in paths {
+            if path == Path::new("-") {
+                all.extend(paths_on_stdin()?);
+            } else {
+                all.push(path.clone());
+            }
+        }
+        Ok((1..).zip(all).map(|(rank, path)| Self::file(rank, path)).collect())
+    }
+}
+
+fn paths_on_stdin() -> anyhow::Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read paths from stdin")?;
+    Ok(split_paths(&bytes))
+}
+
+/// Paths ended by NUL if there is any, else by line ends.
+fn split_paths(bytes: &[u8]) -> Vec<PathBuf> {
+    let end = if bytes.contains(&0) { 0 } else { b'\n' };
+    let paths = bytes.split(|byte| *byte == end).filter(|path| !path.is_empty());
+    paths.map(|path| OsString::from_vec(path.to_vec()).into()).collect()
+}
+
+/// The model, and the photos that could be opened with it.
+pub(crate) struct Opened {
+    pub(crate) vlm: Box<dyn Vlm>,
+    pub(crate) photos: Vec<(Named, Photo)>,
+    /// How many could not; the reasons have been printed.
+    pub(crate) failed: usize,
+}
+
+/// Opens the photos, with the model of the index in `index` if that exists.
+pub(crate) fn open_all(
+    named: Vec<Named>,
+    index: &Path,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Opened> {
+    let reader = match IndexReader::open(index) {
+        Ok(reader) => Some(reader),
+        Err(OpenError::Missing { .. }) => None,
+        Err(error) => return Err(open::explain_open(error)),
+    };
+    let mut vlm = open::open_model(globals, reader.as_ref().map(IndexReader::spec))?;
+    let subjects: Vec<Subject> = named.iter().map(|it| it.subject.clone()).collect();
+    let mut opened = Vec::with_capacity(named.len());
+    let mut failed = 0;
+    for (named, photo) in named.into_iter().zip(open_photos(reader.as_ref(), &mut *vlm, &subjects)?)
+    {
+        match photo {
+            Ok(photo) => opened.push((named, photo)),
+            Err(error) => {
+                failed += 1;
+                let cannot = format!("`{}` {}", named.shown.display(), error.reason());
+                printer.error(&anyhow::anyhow!(cannot));
+            }
+        }
+    }
+    Ok(Opened { vlm, photos: opened, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split_at_line_ends_or_at_nul() {
+        let paths = |bytes: &[u8]| -> Vec<String> {
+            split_paths(bytes).iter().map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(paths(b"a b\nc\n"), ["a b", "c"]);
+        assert_eq!(paths(b"a\nb\0c\0"), ["a\nb", "c"]);
+        assert!(paths(b"").is_empty());
+    }
+}

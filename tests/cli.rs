@@ -1,0 +1,8 @@
+//! The program as a person meets it: exit codes, stdout and stderr of the real binary.
+
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+
+#[path = "cli/env.rs"]
+mod env;
+#[path = "cli/usage.rs"]
+mod usage;
