@@ -6,13 +6,14 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Error, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor};
 use half::{f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
 use super::{
     fusable,
     math::{dispatch, dot, exp_in_place, fma, max},
+    memory::{Out, View, product},
 };
 
 /// Queries whose scores are held at once.
@@ -137,34 +138,6 @@ impl CustomOp3 for Fused<'_> {
     }
 }
 
-/// `(batch, tokens, heads, dim)` in memory: each vector is adjacent, the rest has strides.
-#[derive(Clone, Copy)]
-struct View<'a, T> {
-    data: &'a [T],
-    batch: usize,
-    tokens: usize,
-    heads: usize,
-    dim: usize,
-    strides: [usize; 3],
-}
-
-impl<'a, T> View<'a, T> {
-    fn new(data: &'a [T], layout: &Layout) -> Result<Self> {
-        let (batch, tokens, heads, dim) = layout.shape().dims4()?;
-        let &[by_batch, by_token, by_head, 1] = layout.stride() else {
-            return Err(Error::RequiresContiguous { op: "attention" });
-        };
-        let data = &data[layout.start_offset()..];
-        Ok(Self { data, batch, tokens, heads, dim, strides: [by_batch, by_token, by_head] })
-    }
-
-    /// The tokens of one head from `first` on, `strides[1]` apart.
-    fn head(&self, batch: usize, head: usize, first: usize) -> &'a [T] {
-        let [by_batch, by_token, by_head] = self.strides;
-        &self.data[batch * by_batch + head * by_head + first * by_token..]
-    }
-}
-
 /// Keys and values as they are stored.
 trait Stored: Copy + Send + Sync {
     /// The first `tokens` vectors of `data` as f32 and their distance, in `scratch` if they
@@ -218,24 +191,6 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// A place in the output that one task alone writes to.
-#[derive(Clone, Copy)]
-struct Out(*mut f32);
-
-#[expect(unsafe_code, reason = "tasks write to different parts of one buffer")]
-// SAFETY: every task writes the columns of its own head in rows of its own queries.
-unsafe impl Send for Out {}
-#[expect(unsafe_code, reason = "tasks write to different parts of one buffer")]
-// SAFETY: as for `Send`; nothing is read through a shared `Out`.
-unsafe impl Sync for Out {}
-
-impl Out {
-    /// The address `offset` numbers on.
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
 /// The scores of some queries of one head: where they are and which keys they see.
 struct Task {
     /// First of the queries.
@@ -259,7 +214,7 @@ impl Fused<'_> {
         let blocks = queries.div_ceil(QUERIES_AT_ONCE);
         let block = queries.div_ceil(blocks);
         let width = q.heads * q.dim;
-        let address = Out(out.as_mut_ptr());
+        let address = Out::new(&mut out);
         let one = |at: usize| {
             let (pair, first) = (at / blocks, at % blocks * block);
             let (batch, head) = (pair / q.heads, pair % q.heads);
@@ -362,46 +317,6 @@ impl Fused<'_> {
                 1.0,
             );
         }
-    }
-}
-
-/// `out = scale left right` with `(m, n, k)`; `left` and `right` are an address, the distance
-/// of rows and that of columns, `out` an address and the distance of rows.
-///
-/// # Safety
-///
-/// All three matrices must lie in memory that may be read, and for `out` written.
-#[expect(unsafe_code, reason = "gemm takes addresses")]
-pub(super) unsafe fn product(
-    (m, n, k): (usize, usize, usize),
-    out: (*mut f32, usize),
-    left: (*const f32, usize, usize),
-    right: (*const f32, usize, usize),
-    scale: f32,
-) {
-    // SAFETY: the caller's; zero and `scale` are gemm's factors of the old and the new.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.0,
-            1,
-            out.1 as isize,
-            false,
-            left.0,
-            left.2 as isize,
-            left.1 as isize,
-            right.0,
-            right.2 as isize,
-            right.1 as isize,
-            0.0,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }
 

@@ -17,6 +17,7 @@ mod activation;
 mod attention;
 mod heads;
 mod math;
+mod memory;
 mod norm;
 mod product;
 

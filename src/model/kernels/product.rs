@@ -10,7 +10,10 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
-use super::values;
+use super::{
+    memory::{Out, product},
+    values,
+};
 
 /// Numbers of a widened panel: 512 KiB, about what the second-level cache holds.
 const PANEL: usize = 1 << 17;
@@ -79,23 +82,6 @@ thread_local! {
     static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The output, of which each task writes its own columns.
-#[derive(Clone, Copy)]
-struct Out(*mut f32);
-
-#[expect(unsafe_code, reason = "tasks write to different columns of one buffer")]
-// SAFETY: every task writes the columns of its own panel only.
-unsafe impl Send for Out {}
-#[expect(unsafe_code, reason = "tasks write to different columns of one buffer")]
-// SAFETY: as for `Send`; nothing is read through a shared `Out`.
-unsafe impl Sync for Out {}
-
-impl Out {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
 fn run<T: Half>(xs: &[f32], weight: &[T], rows: usize, inputs: usize, outputs: usize) -> Vec<f32> {
     let mut out = vec![0.0_f32; rows * outputs];
     if out.is_empty() || inputs == 0 {
@@ -104,7 +90,7 @@ fn run<T: Half>(xs: &[f32], weight: &[T], rows: usize, inputs: usize, outputs: u
     // Enough panels for every thread, each a multiple of the kernels' 16 columns.
     let threads = rayon::current_num_threads();
     let panel = (PANEL / inputs).clamp(16, 512).min(outputs.div_ceil(threads)).next_multiple_of(16);
-    let address = Out(out.as_mut_ptr());
+    let address = Out::new(&mut out);
     weight.par_chunks(panel * inputs).enumerate().for_each(|(at, narrow)| {
         let columns = narrow.len() / inputs;
         WIDE.with_borrow_mut(|wide| {
@@ -115,7 +101,7 @@ fn run<T: Half>(xs: &[f32], weight: &[T], rows: usize, inputs: usize, outputs: u
             // SAFETY: `xs` is `rows * inputs`, `wide` is `columns * inputs`, and the output has
             // `rows` rows of `outputs`, in which this panel's columns are this task's alone.
             unsafe {
-                super::attention::product(
+                product(
                     (rows, columns, inputs),
                     (address.at(at * panel), outputs),
                     (xs.as_ptr(), inputs, 1),
