@@ -7,6 +7,8 @@
 mod command;
 #[path = "pull/server.rs"]
 mod server;
+#[path = "pull/whole.rs"]
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,10 @@
 //! `tinyfind model`: bundles of weights.
 
+mod bar;
+mod import;
 mod info;
 mod list;
+mod pull;
 mod summary;
 mod verify;
 
@@ -24,6 +27,10 @@ pub(crate) struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
+    /// Download the published files of a model and install it
+    Pull(pull::PullArgs),
+    /// Make a bundle of published files on disk
+    Import(import::ImportArgs),
     /// List the installed models
     List(list::ListArgs),
     /// Show what a bundle holds and what it was made from
@@ -38,6 +45,8 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
     match &args.command {
+        ModelCommand::Pull(args) => pull::run(args, globals, printer),
+        ModelCommand::Import(args) => import::run(args, globals, printer),
         ModelCommand::List(args) => list::run(args, printer),
         ModelCommand::Info(args) => info::run(args, globals, printer),
         ModelCommand::Verify(args) => verify::run(args, globals, printer),

@@ -278,3 +278,28 @@ impl<'a> Partial<'a> {
         self.file.sync_all().map_err(|error| self.of.write_error(error, self.len))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_is_missing_and_how_to_go_on() {
+        let transfer = Transfer {
+            name: "big.pth",
+            url: "http://127.0.0.1:1/big.pth",
+            size: 2_000_000_000,
+            checks: &[],
+            partial: PathBuf::from("/cache/big.incomplete"),
+            done: PathBuf::from("/cache/big"),
+            lock: PathBuf::from("/cache/big.lock"),
+            variable: "HF_HOME",
+        };
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let text = transfer.write_error(full, 500_000_000).to_string();
+        assert!(text.contains("1.50 GB more are needed"), "{text}");
+        assert!(text.contains("/cache/big.incomplete") && text.contains("HF_HOME"), "{text}");
+        let other = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(matches!(transfer.write_error(other, 0), HubError::Io { .. }));
+    }
+}
