@@ -175,7 +175,7 @@ fn one_bundle_holds_captions_and_retrieval_over_one_vit() {
     let mut sources = captioning("a3", 4);
     sources.retrieval = retrieval("b3").retrieval;
     sources.retrieval_vocab = retrieval("b3").retrieval_vocab;
-    sources.dims.proj = 24;
+    sources.dims.proj = Some(24);
     let both = make(&sources, &exact()).bundle.tensors().count();
     let alone = |sources| make(&sources, &exact()).bundle.tensors().count();
     let vit = tensors_of(make(&retrieval("b3"), &exact()).bundle.config())

@@ -58,6 +58,14 @@ impl RetrievalLayout {
         }
     }
 
+    /// Name of the weight that gives text features.
+    pub(super) fn text_projection(self, checkpoint: &Checkpoint) -> String {
+        match self {
+            Self::Lavis => "text_proj.weight".to_owned(),
+            Self::HuggingFace => hugging_face_name("text_proj.weight", checkpoint),
+        }
+    }
+
     /// Name of the positions of the ViT inside.
     pub(super) fn vit_positions(self) -> &'static str {
         match self {

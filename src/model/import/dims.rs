@@ -11,7 +11,8 @@ use crate::model::config::{LanguageConfig, QFormerConfig, VisionConfig};
 ///
 /// As JSON: `{"vit": {"dim", "depth", "heads"}, "qf": {"hidden", "layers", "heads", "inter"},
 /// "phi": {"hidden", "layers", "heads", "inter"}, "mid", "lora": [r, alpha], "proj"}`; what is
-/// left out keeps its default, other keys are ignored. Both Q-Formers have the sizes of `qf`.
+/// left out keeps its default (but `proj`), other keys are ignored. Both Q-Formers have the sizes of
+/// `qf`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Dims {
@@ -25,8 +26,10 @@ pub struct Dims {
     pub mid: usize,
     /// Rank and alpha of `LoRA`: its factor is `alpha / rank`.
     pub lora: (usize, f64),
-    /// Length of a retrieval feature.
-    pub proj: usize,
+    /// Length of a retrieval feature; where a file of sizes leaves it out, the shape of the
+    /// checkpoint's projection tells it.
+    #[serde(default = "Option::default")]
+    pub proj: Option<usize>,
 }
 
 /// Sizes of the ViT.
@@ -73,7 +76,7 @@ impl Default for Dims {
     fn default() -> Self {
         let mid = LanguageConfig::phi2().projection_mid;
         let (vit, qf, phi) = (VitDims::default(), LayerDims::default(), PhiDims::default());
-        Self { vit, qf, phi, mid, lora: (64, 16.0), proj: 256 }
+        Self { vit, qf, phi, mid, lora: (64, 16.0), proj: Some(256) }
     }
 }
 

@@ -117,13 +117,17 @@ impl Parts {
                 let [_, queries, _] = file.shape("query_tokens")?;
                 let [vocabulary, _] = file.shape(layout.words())?;
                 let [positions, _] = file.shape(layout.positions())?;
+                let projection = match dims.proj {
+                    Some(projection) => projection,
+                    None => file.shape::<2>(&layout.text_projection(file))?[0],
+                };
                 let mut qformer = dims.qformer(queries, RETRIEVAL_SIZE);
                 qformer.ln_vision_eps = layout.ln_vision_eps();
                 Some(RetrievalConfig {
                     qformer,
                     vocabulary,
                     positions,
-                    projection: dims.proj,
+                    projection,
                     max_text: MAX_TEXT,
                 })
             }
