@@ -26,7 +26,7 @@ use tinyfind::model::bundle::WeightType;
 use tinyfind::model::config::{
     Config, LanguageConfig, QFormerConfig, RetrievalConfig, VisionConfig,
 };
-use tinyfind::model::import::{Tokenizers, write_random};
+use tinyfind::model::import::random::{Tokenizers, write_random};
 use tinyfind::vlm::Vlm;
 use tinyfind_index::{
     ContentHash, Features, FileStamp, IndexWriter, Matrix, ModelSpec, NewPhoto, PhotoMetadata,
