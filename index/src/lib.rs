@@ -76,6 +76,7 @@ mod fusion;
 mod manifest;
 mod query;
 mod reader;
+mod recovery;
 mod segments;
 mod text;
 mod vectors;

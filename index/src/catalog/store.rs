@@ -6,11 +6,17 @@ use std::iter::Peekable;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{StoreError, StoreResult};
 
 /// Pages that sled keeps in memory: the catalogue is read path by path, once a run.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// sled lets go of its folder some time after it was closed. No other writer can have it: the
+/// lock of the index is held.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A key and its value.
 type Entry = (Vec<u8>, Vec<u8>);
@@ -26,17 +32,19 @@ pub(super) struct Store {
 impl Store {
     /// Opens or makes the store in the folder `path`.
     pub(super) fn open(path: &Path) -> StoreResult<Self> {
-        // Nothing is written but by `apply`, which flushes by itself.
-        let config = sled::Config::new()
-            .path(path)
-            .mode(sled::Mode::LowSpace)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None);
-        // sled checks its log with assertions: damage may end in a panic.
-        let tree = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| StoreError::lost(path, "sled cannot make sense of it"))?
-            .map_err(sled_error(path))?;
-        Ok(Self { tree, staged: BTreeMap::new(), path: path.to_owned() })
+        let started = Instant::now();
+        loop {
+            // sled checks its log with assertions: damage may end in a panic.
+            let opened = catch_unwind(AssertUnwindSafe(|| config(path).open()))
+                .map_err(|_| StoreError::lost(path, "sled cannot make sense of it"))?;
+            match opened {
+                Ok(tree) => return Ok(Self { tree, staged: BTreeMap::new(), path: path.into() }),
+                Err(error) if is_locked(&error) && started.elapsed() < CLOSING => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(sled_error(path)(error)),
+            }
+        }
     }
 
     /// Where the store lies.
@@ -130,6 +138,20 @@ impl Iterator for Scan<'_> {
             }
         }
     }
+}
+
+/// Nothing is written but by [`Store::apply`], which flushes by itself.
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None)
+}
+
+/// Whether the folder is still in use.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 /// Names the catalogue in an error of sled.

@@ -75,7 +75,9 @@ impl SegmentWriter {
 
     /// Makes every record written so far durable.
     pub(crate) fn sync(&mut self) -> StoreResult<()> {
-        let created = self.vectors.sync()? | self.tokens.sync()?;
+        // Both wait for the same journal commit of the file system.
+        let (vectors, tokens) = rayon::join(|| self.vectors.sync(), || self.tokens.sync());
+        let created = vectors? | tokens?;
         if created { files::sync_folder(self.vectors.folder()) } else { Ok(()) }
     }
 }

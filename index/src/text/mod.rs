@@ -3,6 +3,7 @@
 //! One document is one path. Every commit carries a [`Snapshot`] as its payload, so what
 //! tantivy publishes in one step says itself which generation it is.
 
+mod directory;
 mod filter;
 mod reader;
 mod schema;

@@ -16,6 +16,7 @@ use tantivy::{
     TantivyDocument, Term as IndexTerm,
 };
 
+use super::directory::TextDirectory;
 use super::filter::{self, Bits};
 use super::schema::{DOC, Details, Fields, SLOT, TAKEN};
 use super::{Snapshot, guard, words};
@@ -28,9 +29,9 @@ use crate::query::{Filter, Term};
 const ATTEMPTS: usize = 200;
 /// How long to wait in between.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Up to so many bytes are verified whenever the index is opened: a few milliseconds. Beyond,
-/// damage shows when the reader meets it, or in a check.
-const VERIFIED_ON_OPEN_BYTES: u64 = 8 << 20;
+/// Up to so many bytes, the text of some 50,000 photos, are verified whenever the index is
+/// opened: a few milliseconds. Beyond, damage shows when the reader meets it, or in a check.
+const VERIFIED_ON_OPEN_BYTES: u64 = 32 << 20;
 /// Blocks of stored fields kept unpacked, a segment: a page of hits needs few.
 const STORE_CACHE_BLOCKS: usize = 8;
 
@@ -276,7 +277,7 @@ pub(super) fn open_index(folder: &Path) -> StoreResult<Index> {
     if !folder.is_dir() {
         return Err(StoreError::rewritable(folder, "it is missing"));
     }
-    let index = guard(folder, || Index::open_in_dir(folder))?;
+    let index = guard(folder, || Index::open(TextDirectory::open(folder)?))?;
     if index.schema() != Fields::schema().0 {
         return Err(StoreError::rewritable(folder, "its fields are not those of this format"));
     }

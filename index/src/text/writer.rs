@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::{Index, IndexWriter, Term};
 
+use super::directory::{DRAFT_SUFFIX, TextDirectory};
 use super::reader::{check_files, open_index, snapshot_of};
 use super::schema::{Fields, PhotoText};
 use super::{Snapshot, guard, text_error};
@@ -44,7 +45,8 @@ impl TextWriter {
                 docstore_compress_dedicated_thread: false,
                 ..Default::default()
             };
-            Index::builder().schema(schema).settings(settings).create_in_dir(folder)
+            let directory = TextDirectory::open(folder)?;
+            Index::builder().schema(schema).settings(settings).open_or_create(directory)
         })?;
         Self::start(folder, &index)
     }
@@ -151,8 +153,7 @@ fn remove_drafts(folder: &Path) -> StoreResult<()> {
     };
     for entry in entries {
         let entry = entry.map_err(StoreError::io(folder))?;
-        // The prefix of tempfile, through which tantivy replaces files.
-        if entry.file_name().as_bytes().starts_with(b".tmp") {
+        if entry.file_name().as_bytes().ends_with(DRAFT_SUFFIX.as_bytes()) {
             fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
         }
     }

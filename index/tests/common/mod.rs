@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "every test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they may")]
 
+pub(crate) mod model;
+
 use std::path::{Path, PathBuf};
 
 use tinyfind_index::{

@@ -1,0 +1,179 @@
+//! Opening an index for writing: whatever a killed writer left is finished or undone.
+//!
+//! The catalogue decides. What the segments have beyond it is cut off, what the text lacks of
+//! its last commit is written again, and a manifest or text index that is missing, damaged or
+//! further behind is written anew. See `DESIGN.md` for why nothing else can happen.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::{Catalog, PathEntry, PathRow, State};
+use crate::document::{Counts, ModelSpec};
+use crate::error::{OpenError, StoreError, StoreResult};
+use crate::files;
+use crate::manifest::{FORMAT, Manifest};
+use crate::segments::SegmentWriter;
+use crate::text::{self, PhotoText, Snapshot, TextWriter};
+
+/// The parts of an index, at the same generation.
+pub(crate) struct Recovered {
+    /// As it stood on disk, if it was whole.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) catalog: Catalog,
+    pub(crate) segments: SegmentWriter,
+    pub(crate) text: TextWriter,
+    pub(crate) text_epoch: u64,
+}
+
+/// Opens the index in `dir`, whose lock is held; makes an empty one where there is none.
+pub(crate) fn recover(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Recovered, OpenError> {
+    let manifest = match Manifest::read(dir) {
+        Ok(manifest) => Some(manifest),
+        // The catalogue knows all that a manifest says.
+        Err(OpenError::Missing { .. }) => None,
+        Err(OpenError::Corrupt { what, .. }) => {
+            tracing::warn!("the manifest of `{}` is written anew: {what}", dir.display());
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(manifest) = &manifest {
+        check_model(dir, &manifest.model, spec)?;
+    }
+
+    let fresh = State {
+        format: FORMAT,
+        model: spec.clone(),
+        generation: 0,
+        next_doc: 0,
+        next_slot: 0,
+        counts: Counts::default(),
+    };
+    let catalog = Catalog::open(dir, fresh)?;
+    if catalog.state().format > FORMAT {
+        let (writer, found) = ("a later version".to_owned(), catalog.state().format);
+        return Err(OpenError::NewerFormat { dir: dir.to_owned(), writer, found, newest: FORMAT });
+    }
+    check_model(dir, &catalog.state().model, spec)?;
+    let generation = catalog.state().generation;
+    let published = manifest.as_ref().map_or(0, |manifest| manifest.generation);
+    if generation < published {
+        let what = format!("it ends at commit {generation}, the manifest names {published}");
+        return Err(StoreError::lost(&Catalog::folder(dir), what).into());
+    }
+    let segments = SegmentWriter::open(dir, spec, catalog.state().next_slot)?;
+
+    let epoch = match &manifest {
+        Some(manifest) => manifest.text_epoch,
+        None => newest_epoch(dir)?,
+    };
+    let recovered = if rebuild { None } else { recover_text(dir, epoch, &catalog)? };
+    let (text, text_epoch) = match recovered {
+        Some(text) => (text, epoch),
+        None => (rebuild_text(dir, epoch + 1, &catalog)?, epoch + 1),
+    };
+    Ok(Recovered { manifest, catalog, segments, text, text_epoch })
+}
+
+/// Refuses an index of another model.
+fn check_model(dir: &Path, found: &ModelSpec, expected: &ModelSpec) -> Result<(), OpenError> {
+    if found.is_compatible(expected) {
+        return Ok(());
+    }
+    let (found, expected) = (Box::new(found.clone()), Box::new(expected.clone()));
+    Err(OpenError::OtherModel { dir: dir.to_owned(), found, expected })
+}
+
+/// The newest text index there is, for an index whose manifest is lost; 0 without any.
+fn newest_epoch(dir: &Path) -> StoreResult<u64> {
+    let parent = dir.join("text");
+    if !parent.is_dir() {
+        return Ok(0);
+    }
+    Ok(files::numbered_entries(&parent)?.last().map_or(0, |(epoch, _)| *epoch))
+}
+
+/// The text index of the catalogue's generation: as it is, or with the commit that it lacks.
+/// None if it has to be written anew.
+fn recover_text(dir: &Path, epoch: u64, catalog: &Catalog) -> StoreResult<Option<TextWriter>> {
+    let folder = text::folder(dir, epoch);
+    let generation = catalog.state().generation;
+    let (mut text, found) = match TextWriter::open(&folder) {
+        Ok((text, snapshot)) => (text, snapshot.generation),
+        Err(StoreError::Corrupt { path, what, .. }) => {
+            if generation > 0 {
+                tracing::warn!("the text index is written anew: `{}`: {what}", path.display());
+            }
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if found + 1 == generation {
+        let changed = catalog.changed_by_last_commit()?;
+        write_text(&mut text, catalog, changed.iter())?;
+    } else if found != generation {
+        tracing::warn!("the text index is written anew: it is at commit {found} of {generation}");
+        return Ok(None);
+    }
+    Ok(Some(text))
+}
+
+/// A text index of everything in the catalogue.
+fn rebuild_text(dir: &Path, epoch: u64, catalog: &Catalog) -> StoreResult<TextWriter> {
+    files::make_folder(&dir.join("text"))?;
+    let mut text = TextWriter::create(&text::folder(dir, epoch))?;
+    for entry in catalog.paths() {
+        let (path, row) = entry?;
+        add_text(&mut text, catalog, &path, &row)?;
+    }
+    text.commit(&snapshot(catalog))?;
+    Ok(text)
+}
+
+/// Brings the text of `changed` to what the catalogue says, as its generation.
+pub(crate) fn write_text<'a>(
+    text: &mut TextWriter,
+    catalog: &Catalog,
+    changed: impl Iterator<Item = &'a PathBuf>,
+) -> StoreResult<()> {
+    for path in changed {
+        text.remove(path)?;
+        if let Some(row) = catalog.path(path)? {
+            add_text(text, catalog, path, &row)?;
+        }
+    }
+    text.commit(&snapshot(catalog))
+}
+
+fn add_text(
+    text: &mut TextWriter,
+    catalog: &Catalog,
+    path: &Path,
+    row: &PathRow,
+) -> StoreResult<()> {
+    match &row.entry {
+        PathEntry::Photo { doc, hash, metadata } => {
+            let content = catalog.content_of_photo(hash)?;
+            let caption = content.caption.as_deref();
+            let (doc, slot, hash) = (doc.0, content.slot, *hash);
+            text.add_photo(path, &PhotoText { doc, slot, hash, metadata, caption })
+        }
+        PathEntry::Failed { reason } => text.add_failure(path, reason),
+    }
+}
+
+fn snapshot(catalog: &Catalog) -> Snapshot {
+    let State { generation, next_slot, next_doc, counts, .. } = *catalog.state();
+    Snapshot { generation, slots: next_slot, next_doc, counts }
+}
+
+/// Removes the text indexes that the one of `epoch` took the place of. Readers that have one
+/// open keep it; one that is about to open it reads the manifest again.
+pub(crate) fn drop_other_epochs(dir: &Path, epoch: u64) -> StoreResult<()> {
+    for (other, path) in files::numbered_entries(&dir.join("text"))? {
+        if other != epoch {
+            fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Where tantivy keeps its files, with fewer waits for the disk.
+//!
+//! tantivy flushes each file of a commit when it is written, about fifteen one after the other.
+//! Nothing depends on them before `meta.json` names them, so here they are flushed together,
+//! at once, just before that. What is durable after a commit is the same.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tantivy::directory::error::{
+    DeleteError, LockError, OpenDirectoryError, OpenReadError, OpenWriteError,
+};
+use tantivy::directory::{
+    AntiCallToken, Directory, DirectoryLock, FileHandle, INDEX_WRITER_LOCK, Lock, MmapDirectory,
+    TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
+};
+
+/// The file that publishes a commit.
+const META_FILE: &str = "meta.json";
+/// Ends the names of files that are about to take the place of another.
+pub(super) const DRAFT_SUFFIX: &str = ".new";
+
+/// A folder of tantivy's files.
+#[derive(Debug, Clone)]
+pub(super) struct TextDirectory {
+    mapped: MmapDirectory,
+    folder: PathBuf,
+    /// Files that are written but not durable yet.
+    unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl TextDirectory {
+    pub(super) fn open(folder: &Path) -> Result<Self, OpenDirectoryError> {
+        let mapped = MmapDirectory::open(folder)?;
+        Ok(Self { mapped, folder: folder.to_owned(), unsynced: Arc::default() })
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        // Names are inserted and taken whole: a panic elsewhere left no half of one.
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes every file written so far durable, and their names.
+    fn sync_all(&self) -> io::Result<()> {
+        let files = std::mem::take(&mut *self.unsynced());
+        // One journal commit of the file system serves all that wait for it together.
+        thread::scope(|scope| {
+            let syncs: Vec<_> = files
+                .iter()
+                .map(|file| scope.spawn(move || sync_file(&self.folder.join(file))))
+                .collect();
+            syncs.into_iter().try_for_each(|sync| {
+                sync.join().unwrap_or_else(|_| Err(io::Error::other("a flush failed")))
+            })
+        })?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+/// Makes a file durable; one that is gone needs nothing.
+fn sync_file(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file that is flushed later.
+struct LaterFile(File);
+
+impl Write for LaterFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl TerminatingWrite for LaterFile {
+    fn terminate_ref(&mut self, _: AntiCallToken) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+impl Directory for TextDirectory {
+    fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+        self.mapped.get_file_handle(path)
+    }
+
+    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+        self.unsynced().remove(path);
+        self.mapped.delete(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
+        self.mapped.exists(path)
+    }
+
+    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
+        let file = OpenOptions::new().write(true).create_new(true).open(self.folder.join(path));
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_owned()),
+            _ => OpenWriteError::wrap_io_error(error, path.to_owned()),
+        })?;
+        self.unsynced().insert(path.to_owned());
+        Ok(BufWriter::new(Box::new(LaterFile(file))))
+    }
+
+    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        self.mapped.atomic_read(path)
+    }
+
+    fn atomic_write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let publishes = path == Path::new(META_FILE);
+        if publishes {
+            self.sync_all()?;
+        }
+        let target = self.folder.join(path);
+        let mut draft = target.clone().into_os_string();
+        draft.push(DRAFT_SUFFIX);
+        let mut file = File::create(&draft)?;
+        file.write_all(bytes)?;
+        if publishes {
+            file.sync_all()?;
+        }
+        fs::rename(&draft, &target)?;
+        if publishes {
+            return File::open(&self.folder)?.sync_all();
+        }
+        self.unsynced().insert(path.to_owned());
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        // Names become durable with `meta.json`, before which they mean nothing.
+        Ok(())
+    }
+
+    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+        let path = self.folder.join(&lock.filepath);
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = match opened {
+            Ok(file) => file,
+            // Readers may be allowed to read only. Unlocked, they can at worst miss a file that
+            // a merge removes, and try again.
+            Err(error)
+                if lock.filepath != INDEX_WRITER_LOCK.filepath
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+            {
+                return Ok(DirectoryLock::from(Box::new(())));
+            }
+            Err(error) => return Err(LockError::wrap_io_error(error)),
+        };
+        if lock.is_blocking {
+            file.lock().map_err(LockError::wrap_io_error)?;
+        } else {
+            file.try_lock().map_err(|_| LockError::LockBusy)?;
+        }
+        // Closing the file releases the lock.
+        Ok(DirectoryLock::from(Box::new(file)))
+    }
+
+    fn watch(&self, callback: WatchCallback) -> tantivy::Result<WatchHandle> {
+        self.mapped.watch(callback)
+    }
+}

@@ -1,0 +1,235 @@
+//! What an index should hold, kept in maps: the truth that it is compared with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tinyfind_index::{
+    Counts, DocId, Failure, FileRecord, FileState, Filter, IndexReader, IndexWriter,
+};
+
+use super::{features, hash, photo, stamp};
+
+/// One change, in terms of few paths and contents, so that they meet often.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Add { path: u8, content: u8 },
+    AddCopy { path: u8, of: u8 },
+    Rename { from: u8, to: u8 },
+    Touch { path: u8 },
+    Remove { path: u8 },
+    Fail { path: u8 },
+    Caption { path: u8 },
+    Commit,
+    Reopen,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Entry {
+    Photo { doc: DocId, content: u64 },
+    Failed { reason: String },
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Content {
+    /// When it came, counted over all contents.
+    since: u64,
+    caption: Option<String>,
+}
+
+/// The state that a list of operations leads to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Model {
+    files: BTreeMap<PathBuf, (i64, Entry)>,
+    contents: BTreeMap<u64, Content>,
+    next_doc: u64,
+    next_content: u64,
+    time: i64,
+}
+
+pub(crate) fn path(number: u8) -> PathBuf {
+    PathBuf::from(format!("/photos/{}/{number}.jpg", number % 3))
+}
+
+impl Model {
+    /// Applies `operation` to the model and, where there is one, to the writer: both say the
+    /// same about numbers and unknown paths. `Commit` and `Reopen` change nothing.
+    pub(crate) fn apply(&mut self, operation: &Operation, writer: Option<&mut IndexWriter>) {
+        self.time += 1;
+        match operation {
+            Operation::Add { path: at, content } => {
+                let doc = self.place(&path(*at), u64::from(*content));
+                if let Some(writer) = writer {
+                    let mut new = photo(path(*at), u64::from(*content));
+                    new.stamp = stamp(self.time);
+                    assert_eq!(writer.add(new, features(u64::from(*content))).unwrap(), doc);
+                }
+            }
+            Operation::AddCopy { path: at, of } => {
+                let Some((of, content)) = self.photo(&path(*of)) else { return };
+                let doc = self.place(&path(*at), content);
+                if let Some(writer) = writer {
+                    let mut new = photo(path(*at), content);
+                    new.stamp = stamp(self.time);
+                    assert_eq!(writer.add_copy(new, of).unwrap(), doc);
+                }
+            }
+            Operation::Rename { from, to } => {
+                let (from, to) = (path(*from), path(*to));
+                let found = self.files.remove(&from);
+                if let Some(writer) = writer {
+                    let renamed = writer.rename(&from, &to, stamp(self.time));
+                    assert_eq!(renamed.is_ok(), found.is_some());
+                }
+                if let Some((_, entry)) = found {
+                    self.files.insert(to, (self.time, entry));
+                }
+            }
+            Operation::Touch { path: at } => {
+                let found = self.files.get_mut(&path(*at));
+                if let Some(writer) = writer {
+                    let touched = writer.touch(&path(*at), stamp(self.time));
+                    assert_eq!(touched.is_ok(), found.is_some());
+                }
+                if let Some((time, _)) = found {
+                    *time = self.time;
+                }
+            }
+            Operation::Remove { path: at } => {
+                self.files.remove(&path(*at));
+                if let Some(writer) = writer {
+                    writer.remove(&path(*at)).unwrap();
+                }
+            }
+            Operation::Fail { path: at } => {
+                let reason = format!("cut off at {}", self.time);
+                if let Some(writer) = writer {
+                    writer.fail(&path(*at), stamp(self.time), &reason).unwrap();
+                }
+                self.files.insert(path(*at), (self.time, Entry::Failed { reason }));
+            }
+            Operation::Caption { path: at } => {
+                let Some((doc, content)) = self.photo(&path(*at)) else { return };
+                let caption = format!("the dog number {}", self.time);
+                if let Some(writer) = writer {
+                    writer.set_caption(doc, &caption).unwrap();
+                }
+                self.contents.entry(content).or_default().caption = Some(caption);
+            }
+            Operation::Commit | Operation::Reopen => {}
+        }
+        let held: Vec<u64> = self.photos().map(|(_, _, content)| content).collect();
+        self.contents.retain(|content, _| held.contains(content));
+    }
+
+    fn place(&mut self, path: &Path, content: u64) -> DocId {
+        let doc = DocId(self.next_doc);
+        self.next_doc += 1;
+        self.contents.entry(content).or_insert_with(|| {
+            self.next_content += 1;
+            Content { since: self.next_content, caption: None }
+        });
+        self.files.insert(path.to_owned(), (self.time, Entry::Photo { doc, content }));
+        doc
+    }
+
+    fn photo(&self, path: &Path) -> Option<(DocId, u64)> {
+        match self.files.get(path) {
+            Some((_, Entry::Photo { doc, content })) => Some((*doc, *content)),
+            _ => None,
+        }
+    }
+
+    fn photos(&self) -> impl Iterator<Item = (&Path, DocId, u64)> {
+        self.files.iter().filter_map(|(path, (_, entry))| match entry {
+            Entry::Photo { doc, content } => Some((path.as_path(), *doc, *content)),
+            Entry::Failed { .. } => None,
+        })
+    }
+
+    fn caption(&self, content: u64) -> Option<&str> {
+        self.contents[&content].caption.as_deref()
+    }
+
+    fn counts(&self) -> Counts {
+        let photos = self.photos().count() as u64;
+        let captioned =
+            self.photos().filter(|(_, _, content)| self.caption(*content).is_some()).count() as u64;
+        Counts { photos, captioned, failed: self.files.len() as u64 - photos }
+    }
+
+    /// Compares all that a writer says.
+    pub(crate) fn assert_written(&self, writer: &IndexWriter) {
+        let found: Vec<(PathBuf, FileRecord)> = writer.files().collect::<Result<_, _>>().unwrap();
+        let expected: Vec<(PathBuf, FileRecord)> = self
+            .files
+            .iter()
+            .map(|(path, (time, entry))| {
+                let state = match entry {
+                    Entry::Photo { doc, content } => FileState::Indexed {
+                        doc: *doc,
+                        hash: hash(*content),
+                        captioned: self.caption(*content).is_some(),
+                    },
+                    Entry::Failed { reason } => FileState::Failed { reason: reason.clone() },
+                };
+                (path.clone(), FileRecord { stamp: stamp(*time), state })
+            })
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(writer.counts(), self.counts());
+        for content in self.contents.keys() {
+            let mut holders: Vec<(DocId, PathBuf)> = self
+                .photos()
+                .filter(|(_, _, held)| held == content)
+                .map(|(path, doc, _)| (doc, path.to_owned()))
+                .collect();
+            holders.sort();
+            assert_eq!(writer.find_content(&hash(*content)).unwrap(), holders);
+        }
+        let mut waiting: Vec<(u64, u64)> = self
+            .contents
+            .iter()
+            .filter(|(_, known)| known.caption.is_none())
+            .map(|(content, known)| (known.since, *content))
+            .collect();
+        waiting.sort_unstable();
+        let found = writer.uncaptioned(usize::MAX).unwrap();
+        assert_eq!(found.len(), waiting.len());
+        for ((doc, tokens), (_, content)) in found.iter().zip(&waiting) {
+            let first = self.photos().filter(|photo| photo.2 == *content).map(|photo| photo.1);
+            assert_eq!(Some(*doc), first.min());
+            let expected = features(*content).visual_tokens;
+            assert!((tokens.values[0] - expected.values[0]).abs() < 0.01);
+        }
+    }
+
+    /// Compares all that a reader says.
+    pub(crate) fn assert_read(&self, reader: &IndexReader) {
+        assert_eq!(reader.counts(), self.counts());
+        assert_eq!(reader.check().unwrap().problems, [""; 0]);
+        for (path, doc, content) in self.photos() {
+            assert_eq!(reader.find_path(path).unwrap(), Some(doc));
+            let photo = reader.photo(doc).unwrap().expect("a photo with the number");
+            assert_eq!((photo.path.as_path(), photo.hash), (path, hash(content)));
+            assert_eq!(photo.caption.as_deref(), self.caption(content));
+            let query = features(content).embedding;
+            let best = reader.by_vector(query.row(1), &Filter::default(), 1).unwrap();
+            let best = reader.photo(best[0].0).unwrap().expect("a photo with the number");
+            assert_eq!(best.hash, hash(content));
+        }
+        let failures: Vec<Failure> = self
+            .files
+            .iter()
+            .filter_map(|(path, (_, entry))| match entry {
+                Entry::Failed { reason } => {
+                    Some(Failure { path: path.clone(), reason: reason.clone() })
+                }
+                Entry::Photo { .. } => None,
+            })
+            .collect();
+        assert_eq!(reader.failures().unwrap(), failures);
+        assert_eq!(reader.by_filter(&Filter::default(), 1000).unwrap().len(), {
+            self.photos().count()
+        });
+    }
+}

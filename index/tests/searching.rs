@@ -1,0 +1,281 @@
+//! What searches find, and in which order.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they may")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{docs, features, noise, photo, spec, unit};
+use tinyfind_index::{
+    Clause, DocId, Filter, IndexReader, IndexWriter, SearchError, Taken, TakenSource, Term,
+};
+
+/// Path, caption, camera, second it was taken.
+type Photo = (&'static str, &'static str, Option<&'static str>, Option<i64>);
+
+const PHOTOS: [Photo; 6] = [
+    ("/p/beach/IMG_0001.jpg", "A dog running on the sand", Some("FUJIFILM X-T3"), Some(100)),
+    ("/p/beach/IMG_0002.jpg", "Two dogs and a red umbrella", Some("Canon EOS R5"), Some(300)),
+    ("/p/city/Times Square.png", "A red car under an umbrella", None, Some(200)),
+    ("/p/city/Zürich2019.jpg", "A tram in a street", Some("Fujifilm GFX"), None),
+    ("/p/city/dog_show.jpg", "", Some("Apple iPhone 12"), Some(300)),
+    ("/p/Urlaub/café.jpg", "Coffee on a table, dog", Some("FUJIFILM X-T3"), Some(-50)),
+];
+
+/// An index of `PHOTOS`, numbered in their order, over several commits; an empty caption is
+/// none.
+fn index() -> (tempfile::TempDir, IndexReader) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    for (content, (path, caption, camera, taken)) in (0..).zip(PHOTOS) {
+        let mut new = photo(path, content);
+        new.metadata.camera = camera.map(str::to_owned);
+        new.metadata.taken = taken.map(|local_seconds| Taken {
+            local_seconds,
+            offset_minutes: None,
+            source: TakenSource::Exif,
+        });
+        let doc = writer.add(new, features(content)).unwrap();
+        if !caption.is_empty() {
+            writer.set_caption(doc, caption).unwrap();
+        }
+        if content % 2 == 0 {
+            writer.commit().unwrap();
+        }
+    }
+    writer.fail("/p/dog/broken.jpg".as_ref(), common::stamp(1), "a dog ate it").unwrap();
+    writer.commit().unwrap();
+    let reader = IndexReader::open(dir.path()).unwrap();
+    (dir, reader)
+}
+
+fn word(text: &str) -> Term {
+    Term::Word(text.to_owned())
+}
+
+fn phrase(text: &str) -> Term {
+    Term::Phrase(text.to_owned())
+}
+
+fn require(clauses: &[Clause]) -> Filter {
+    Filter { require: clauses.to_vec(), exclude: Vec::new() }
+}
+
+fn exclude(clauses: &[Clause]) -> Filter {
+    Filter { require: Vec::new(), exclude: clauses.to_vec() }
+}
+
+/// Numbers of the photos that are found, ascending.
+fn found(reader: &IndexReader, words: &[Term], filter: &Filter) -> Vec<u64> {
+    let mut found: Vec<u64> =
+        reader.by_words(words, filter, 100).unwrap().iter().map(|(doc, _)| doc.0).collect();
+    found.sort_unstable();
+    found
+}
+
+fn filtered(reader: &IndexReader, filter: &Filter) -> Vec<u64> {
+    reader.by_filter(filter, 100).unwrap().iter().map(|doc| doc.0).collect()
+}
+
+#[test]
+fn a_word_finds_its_forms_in_captions_and_names() {
+    let (_dir, reader) = index();
+    let all = Filter::default();
+    assert_eq!(found(&reader, &[word("dog")], &all), [0, 1, 4, 5]);
+    assert_eq!(found(&reader, &[word("RUN")], &all), [0]);
+    assert_eq!(found(&reader, &[word("zurich")], &all), [3]);
+    assert_eq!(found(&reader, &[word("Café")], &all), [5]);
+    assert_eq!(found(&reader, &[word("2019")], &all), [3]);
+    assert_eq!(found(&reader, &[word("IMG_0002")], &all), [1]);
+    assert_eq!(found(&reader, &[word("tram"), word("sand")], &all), [0, 3]);
+    assert_eq!(found(&reader, &[word("giraffe")], &all), [0; 0]);
+    assert_eq!(found(&reader, &[word("!?")], &all), [0; 0]);
+    assert_eq!(found(&reader, &[], &all), [0; 0]);
+}
+
+#[test]
+fn a_phrase_finds_its_words_in_order_and_form() {
+    let (_dir, reader) = index();
+    let all = Filter::default();
+    assert_eq!(found(&reader, &[phrase("red umbrella")], &all), [1]);
+    assert_eq!(found(&reader, &[phrase("umbrella red")], &all), [0; 0]);
+    assert_eq!(found(&reader, &[phrase("times square")], &all), [2]);
+    assert_eq!(found(&reader, &[phrase("dog")], &all), [0, 4, 5]);
+    // A phrase must match; a word beside it only ranks.
+    assert_eq!(found(&reader, &[phrase("red"), word("dog")], &all), [1, 2]);
+    assert_eq!(docs(&reader.by_words(&[phrase("red"), word("dog")], &all, 1).unwrap()), [DocId(1)]);
+    assert_eq!(found(&reader, &[phrase("red"), phrase("car")], &all), [2]);
+}
+
+#[test]
+fn better_matches_come_first_and_the_limit_only_cuts() {
+    let (_dir, reader) = index();
+    let all = Filter::default();
+    let words = [word("red"), word("dog"), word("umbrella")];
+    let many = reader.by_words(&words, &all, 100).unwrap();
+    assert_eq!(many[0].0, DocId(1));
+    assert!(many.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
+    assert!(many.iter().all(|(_, score)| *score > 0.0));
+    for limit in 0..many.len() {
+        assert_eq!(reader.by_words(&words, &all, limit).unwrap(), many[..limit]);
+    }
+}
+
+#[test]
+fn filters_of_words_paths_cameras_and_dates_hold() {
+    let (_dir, reader) = index();
+    let sorted = |filter: &Filter| {
+        let mut found = filtered(&reader, filter);
+        found.sort_unstable();
+        found
+    };
+    let taken = |from, until| Clause::Taken { from, until };
+    for (filter, expected) in [
+        (Filter::default(), vec![0, 1, 2, 3, 4, 5]),
+        (require(&[Clause::Term(word("dogs"))]), vec![0, 1, 4, 5]),
+        (exclude(&[Clause::Term(word("dogs"))]), vec![2, 3]),
+        (exclude(&[Clause::Term(phrase("dogs"))]), vec![0, 2, 3, 4, 5]),
+        (exclude(&[Clause::Term(word("..."))]), vec![0, 1, 2, 3, 4, 5]),
+        (require(&[Clause::Path("BEACH/img".to_owned())]), vec![0, 1]),
+        (require(&[Clause::Path("/URLAUB/CAFÉ".to_owned())]), vec![5]),
+        (exclude(&[Clause::Path(".jpg".to_owned())]), vec![2]),
+        (require(&[Clause::Camera("fuji".to_owned())]), vec![0, 3, 5]),
+        (require(&[Clause::Camera("fujifilm x-t3".to_owned())]), vec![0, 5]),
+        (require(&[Clause::Camera("t3 FUJI".to_owned())]), vec![0, 5]),
+        (require(&[Clause::Camera("film".to_owned())]), vec![]),
+        (exclude(&[Clause::Camera("fuji".to_owned())]), vec![1, 2, 4]),
+        (require(&[taken(Some(200), None)]), vec![1, 2, 4]),
+        (require(&[taken(Some(100), Some(300))]), vec![0, 2]),
+        (require(&[taken(None, Some(0))]), vec![5]),
+        (require(&[taken(None, None)]), vec![0, 1, 2, 4, 5]),
+        (exclude(&[taken(Some(200), None)]), vec![0, 3, 5]),
+        (require(&[taken(Some(200), None), Clause::Path("beach".to_owned())]), vec![1]),
+    ] {
+        assert_eq!(sorted(&filter), expected, "{filter:?}");
+    }
+    let beach = require(&[Clause::Path("beach".to_owned())]);
+    assert_eq!(found(&reader, &[word("dog")], &beach), [0, 1]);
+}
+
+#[test]
+fn a_query_of_filters_only_gives_the_newest_first() {
+    let (_dir, reader) = index();
+    assert_eq!(filtered(&reader, &Filter::default()), [1, 4, 2, 0, 5, 3]);
+    let two = reader.by_filter(&Filter::default(), 2).unwrap();
+    assert_eq!(two, [DocId(1), DocId(4)]);
+}
+
+/// An index of `count` photos in which photo `i` has content `i`.
+fn many(dir: &Path, count: u64) -> IndexReader {
+    let mut writer = IndexWriter::open(dir, &spec()).unwrap();
+    for content in 0..count {
+        let path = format!("/p/{}/{content}.jpg", content % 10);
+        writer.add(photo(path, content), features(content)).unwrap();
+        if content % 100 == 7 {
+            writer.commit().unwrap();
+        }
+    }
+    writer.commit().unwrap();
+    IndexReader::open(dir).unwrap()
+}
+
+/// The largest cosine of each photo, computed from the originals.
+fn cosines(query: &[f32], count: u64) -> Vec<(DocId, f32)> {
+    let query = unit(query.to_vec());
+    (0..count)
+        .map(|content| {
+            let rows = features(content).embedding;
+            let cosine =
+                |row: usize| -> f32 { rows.row(row).iter().zip(&query).map(|(a, b)| a * b).sum() };
+            let best = (0..rows.rows).map(cosine).fold(-1.0, f32::max);
+            (DocId(content), best)
+        })
+        .collect()
+}
+
+#[test]
+fn scores_of_vectors_are_cosines_best_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = many(dir.path(), 700);
+    for seed in 0..5 {
+        // Any length of the query gives the same.
+        let query: Vec<f32> = noise(seed + 9000, 24).iter().map(|v| v * 17.0).collect();
+        let expected = cosines(&query, 700);
+        let found = reader.by_vector(&query, &Filter::default(), 700).unwrap();
+        assert_eq!(found.len(), 700);
+        assert!(found.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
+        for (doc, score) in &found {
+            let (_, cosine) = expected[doc.0 as usize];
+            assert!((score - cosine).abs() < 1e-2, "{score} against {cosine}");
+        }
+        for limit in [0, 1, 5, 50] {
+            assert_eq!(
+                reader.by_vector(&query, &Filter::default(), limit).unwrap(),
+                found[..limit]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_filter_is_part_of_the_scan_so_that_all_that_exist_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = many(dir.path(), 700);
+    let query = noise(77, 24);
+    let all = reader.by_vector(&query, &Filter::default(), 700).unwrap();
+    for filter in [
+        require(&[Clause::Path("/p/3/".to_owned())]),
+        exclude(&(0..9).map(|i| Clause::Path(format!("/p/{i}/"))).collect::<Vec<_>>()),
+        require(&[Clause::Term(word("699"))]),
+        require(&[Clause::Term(word("nothing"))]),
+    ] {
+        let allowed = reader.by_filter(&filter, 1000).unwrap();
+        let expected: Vec<_> =
+            all.iter().filter(|(doc, _)| allowed.contains(doc)).copied().collect();
+        assert_eq!(reader.by_vector(&query, &filter, 1000).unwrap(), expected);
+        assert_eq!(
+            reader.by_vector(&query, &filter, 5).unwrap(),
+            expected[..expected.len().min(5)]
+        );
+    }
+}
+
+#[test]
+fn copies_score_alike_and_come_by_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    let first = writer.add(photo("/z", 1), features(1)).unwrap();
+    let other = writer.add(photo("/m", 2), features(2)).unwrap();
+    let copy = writer.add_copy(photo("/a", 1), first).unwrap();
+    writer.commit().unwrap();
+    let reader = IndexReader::open(dir.path()).unwrap();
+    let query = features(1).embedding.row(2).to_vec();
+    let found = reader.by_vector(&query, &Filter::default(), 10).unwrap();
+    assert_eq!(docs(&found), [first, copy, other]);
+    assert_eq!(found[0].1.to_bits(), found[1].1.to_bits());
+    assert!(found[0].1 > 0.99);
+}
+
+#[test]
+fn a_query_that_cannot_be_compared_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = many(dir.path(), 8);
+    let all = Filter::default();
+    let error = reader.by_vector(&[1.0; 23], &all, 5).unwrap_err();
+    assert_eq!(error.to_string(), "the query has 23 dimensions, `nano` has 24");
+    for query in [[0.0; 24], [f32::NAN; 24], [f32::INFINITY; 24]] {
+        let error = reader.by_vector(&query, &all, 5).unwrap_err();
+        assert!(matches!(error, SearchError::NoDirection), "{error}");
+    }
+}
+
+#[test]
+fn highlight_marks_what_a_search_found() {
+    let (_dir, reader) = index();
+    let words = [word("dog"), phrase("red umbrella")];
+    let text = "Two dogs and a red umbrella";
+    let ranges = reader.highlight(&words, text);
+    let marked: Vec<&str> = ranges.into_iter().map(|range| &text[range]).collect();
+    assert_eq!(marked, ["dogs", "red umbrella"]);
+}
