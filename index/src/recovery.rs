@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::catalog::{Catalog, PathEntry, PathRow, State};
 use crate::document::{Counts, ModelSpec};
-use crate::error::{OpenError, StoreError, StoreResult};
+use crate::error::{Cure, OpenError, StoreError, StoreResult};
 use crate::files;
 use crate::manifest::{FORMAT, Manifest};
 use crate::segments::SegmentWriter;
@@ -98,24 +98,27 @@ fn newest_epoch(dir: &Path) -> StoreResult<u64> {
 fn recover_text(dir: &Path, epoch: u64, catalog: &Catalog) -> StoreResult<Option<TextWriter>> {
     let folder = text::folder(dir, epoch);
     let generation = catalog.state().generation;
-    let (mut text, found) = match TextWriter::open(&folder) {
-        Ok((text, snapshot)) => (text, snapshot.generation),
-        Err(StoreError::Corrupt { path, what, .. }) => {
+    let recovered = TextWriter::open(&folder).and_then(|(mut text, snapshot)| {
+        let found = snapshot.generation;
+        if found + 1 == generation {
+            let changed = catalog.changed_by_last_commit()?;
+            write_text(&mut text, catalog, changed.iter())?;
+        } else if found != generation {
+            let what = format!("it is at commit {found}, the catalogue at {generation}");
+            return Err(StoreError::rewritable(&folder, what));
+        }
+        Ok(text)
+    });
+    match recovered {
+        Ok(text) => Ok(Some(text)),
+        Err(StoreError::Corrupt { path, what, cure: Cure::Rewrite }) => {
             if generation > 0 {
                 tracing::warn!("the text index is written anew: `{}`: {what}", path.display());
             }
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(error),
-    };
-    if found + 1 == generation {
-        let changed = catalog.changed_by_last_commit()?;
-        write_text(&mut text, catalog, changed.iter())?;
-    } else if found != generation {
-        tracing::warn!("the text index is written anew: it is at commit {found} of {generation}");
-        return Ok(None);
+        Err(error) => Err(error),
     }
-    Ok(Some(text))
 }
 
 /// A text index of everything in the catalogue.

@@ -25,7 +25,7 @@ const KILLS: usize = 15;
 /// What the commit `generation` changes: always something.
 fn operations(generation: u64) -> Vec<Operation> {
     let picks = noise(generation + 3, 24);
-    let pick = |i: usize, below: u8| ((picks[i] + 1.0) / 2.0 * f32::from(below)) as u8 % below;
+    let pick = |i: usize, below: u8| (picks[i].midpoint(1.0) * f32::from(below)) as u8 % below;
     let mut operations: Vec<Operation> = (0..8)
         .map(|i| {
             let (path, other) = (pick(3 * i, 20), pick(3 * i + 1, 20));
@@ -110,7 +110,7 @@ fn nothing_acknowledged_is_lost_and_nothing_half_written_is_served() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let mut last = 0;
     for (kill, random) in noise(seed, KILLS).into_iter().enumerate() {
-        let patience = Duration::from_millis(250).mul_f32(0.1 + (random + 1.0) / 2.0);
+        let patience = Duration::from_millis(250).mul_f32(0.1 + random.midpoint(1.0));
         let acknowledged = kill_a_writer(dir.path(), patience);
         last = acknowledged.unwrap_or(last);
         if acknowledged.is_none() && kill == 0 {

@@ -58,6 +58,11 @@ fn phrase(text: &str) -> Term {
     Term::Phrase(text.to_owned())
 }
 
+/// Best first, equal scores by number.
+fn in_order(a: &(DocId, f32), b: &(DocId, f32)) -> bool {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)).is_lt()
+}
+
 fn require(clauses: &[Clause]) -> Filter {
     Filter { require: clauses.to_vec(), exclude: Vec::new() }
 }
@@ -115,7 +120,7 @@ fn better_matches_come_first_and_the_limit_only_cuts() {
     let words = [word("red"), word("dog"), word("umbrella")];
     let many = reader.by_words(&words, &all, 100).unwrap();
     assert_eq!(many[0].0, DocId(1));
-    assert!(many.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
+    assert!(many.is_sorted_by(in_order));
     assert!(many.iter().all(|(_, score)| *score > 0.0));
     for limit in 0..many.len() {
         assert_eq!(reader.by_words(&words, &all, limit).unwrap(), many[..limit]);
@@ -204,7 +209,7 @@ fn scores_of_vectors_are_cosines_best_first() {
         let expected = cosines(&query, 700);
         let found = reader.by_vector(&query, &Filter::default(), 700).unwrap();
         assert_eq!(found.len(), 700);
-        assert!(found.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
+        assert!(found.is_sorted_by(in_order));
         for (doc, score) in &found {
             let (_, cosine) = expected[doc.0 as usize];
             assert!((score - cosine).abs() < 1e-2, "{score} against {cosine}");

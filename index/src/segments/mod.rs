@@ -145,3 +145,93 @@ fn unit_rows(matrix: &Matrix) -> Matrix {
     }
     Matrix::new(matrix.rows, matrix.dim, values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ModelSpec {
+        ModelSpec {
+            name: "tiny".to_owned(),
+            fingerprint: "00".to_owned(),
+            embedding_rows: 2,
+            embedding_dim: 3,
+            token_rows: 1,
+            token_dim: 5,
+        }
+    }
+
+    fn hash(slot: u64) -> ContentHash {
+        ContentHash::of(&slot.to_le_bytes())
+    }
+
+    /// Features whose first vector points a little further round with each slot.
+    fn features(slot: u64) -> Features {
+        let angle = slot as f32 / 10_000.0;
+        Features {
+            embedding: Matrix::new(2, 3, vec![angle.cos(), angle.sin(), 0.0, 0.0, 0.0, -2.0]),
+            visual_tokens: Matrix::new(1, 5, vec![slot as f32; 5]),
+        }
+    }
+
+    fn fill(dir: &Path, slots: std::ops::Range<u64>) -> SegmentWriter {
+        let mut writer = SegmentWriter::open(dir, &spec(), slots.start).unwrap();
+        for slot in slots {
+            writer.write(slot, &hash(slot), &features(slot)).unwrap();
+        }
+        writer.sync().unwrap();
+        writer
+    }
+
+    #[test]
+    fn records_go_on_in_the_next_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let slots = SLOTS_PER_SEGMENT + 5;
+        let writer = fill(dir.path(), 0..slots);
+        let reader = SegmentReader::open(dir.path(), &spec(), slots).unwrap();
+        for slot in [0, 1, SLOTS_PER_SEGMENT - 1, SLOTS_PER_SEGMENT, slots - 1] {
+            let (found, tokens) = reader.visual_tokens(slot).unwrap();
+            assert_eq!(found, hash(slot));
+            assert!((tokens.values[4] - slot as f32).abs() <= slot as f32 / 127.0);
+            assert_eq!(writer.visual_tokens(slot).unwrap(), tokens);
+            let (found, vectors) = reader.embedding(slot).unwrap();
+            assert_eq!(found, hash(slot));
+            assert_eq!(vectors.row(1), [0.0, 0.0, -1.0], "rows are brought to unit length");
+        }
+        assert!(reader.embedding(slots).is_err());
+        let query = Query::new(&[1.0, 0.0, 0.0]).unwrap();
+        let all: Vec<u64> = (0..slots).collect();
+        for (slot, score) in all.iter().zip(reader.best_cosines(&query, &all)) {
+            let cosine = (*slot as f32 / 10_000.0).cos();
+            assert!((score - cosine).abs() < 1e-2, "slot {slot}: {score} against {cosine}");
+        }
+    }
+
+    #[test]
+    fn what_no_commit_names_is_cut_off_and_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(fill(dir.path(), 0..SLOTS_PER_SEGMENT + 5));
+        let committed = SLOTS_PER_SEGMENT - 1;
+        let reader = SegmentReader::open(dir.path(), &spec(), committed).unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), &spec(), committed).unwrap();
+        assert_eq!(std::fs::read_dir(folder(dir.path())).unwrap().count(), 2);
+        assert!(SegmentReader::open(dir.path(), &spec(), committed + 1).is_err());
+        for slot in committed..committed + 3 {
+            writer.write(slot, &hash(slot + 1000), &features(slot)).unwrap();
+        }
+        writer.sync().unwrap();
+        let reopened = SegmentReader::open(dir.path(), &spec(), committed + 3).unwrap();
+        assert_eq!(reopened.embedding(committed).unwrap().0, hash(committed + 1000));
+        assert_eq!(reopened.embedding(committed + 2).unwrap().0, hash(committed + 1002));
+        assert_eq!(reader.embedding(committed - 1).unwrap().0, hash(committed - 1));
+    }
+
+    #[test]
+    fn segments_of_another_shape_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(fill(dir.path(), 0..1));
+        let other = ModelSpec { token_dim: 6, ..spec() };
+        assert!(SegmentReader::open(dir.path(), &other, 1).is_err());
+        assert!(SegmentWriter::open(dir.path(), &other, 1).is_err());
+    }
+}

@@ -20,7 +20,7 @@ use tantivy::directory::{
 };
 
 /// The file that publishes a commit.
-const META_FILE: &str = "meta.json";
+pub(super) const META_FILE: &str = "meta.json";
 /// Ends the names of files that are about to take the place of another.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 

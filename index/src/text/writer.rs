@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use tantivy::directory::{Directory, META_LOCK};
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::{Index, IndexWriter, Term};
 
-use super::directory::{DRAFT_SUFFIX, TextDirectory};
+use super::directory::{DRAFT_SUFFIX, META_FILE, TextDirectory};
 use super::reader::{check_files, open_index, snapshot_of};
 use super::schema::{Fields, PhotoText};
 use super::{Snapshot, guard, text_error};
@@ -57,16 +58,15 @@ impl TextWriter {
     ///
     /// When a file is missing or damaged: everything can be written anew then.
     pub(crate) fn open(folder: &Path) -> StoreResult<(Self, Snapshot)> {
-        remove_drafts(folder)?;
+        if !folder.is_dir() {
+            return Err(StoreError::rewritable(folder, "it is missing"));
+        }
         let index = open_index(folder)?;
         check_files(folder, &index, u64::MAX)?;
         let metas = guard(folder, || index.load_metas())?;
         let snapshot = snapshot_of(folder, &metas)?;
+        remove_leftovers(folder, &index)?;
         let writer = Self::start(folder, &index)?;
-        // A killed commit leaves files whose names the next one needs.
-        if let Some(writer) = &writer.writer {
-            guard(folder, || writer.garbage_collect_files().wait())?;
-        }
         Ok((writer, snapshot))
     }
 
@@ -142,20 +142,25 @@ impl Drop for TextWriter {
     }
 }
 
-/// Removes the drafts that a writer, killed while replacing a file, left in `folder`.
-fn remove_drafts(folder: &Path) -> StoreResult<()> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::rewritable(folder, "it is missing"));
-        }
-        Err(error) => return Err(StoreError::io(folder)(error)),
-    };
-    for entry in entries {
+/// Removes what a killed writer left in `folder` besides its last commit. A commit that is
+/// tried again takes the same names, so a leftover would block it.
+fn remove_leftovers(folder: &Path, index: &Index) -> StoreResult<()> {
+    // While the lock is held, no reader is between the names and the files of a commit.
+    let lock = index.directory().acquire_lock(&META_LOCK);
+    let lock = lock.map_err(|error| StoreError::rewritable(folder, error))?;
+    let metas = guard(folder, || index.load_metas())?;
+    let mut kept = metas.list_segment_files();
+    kept.insert(PathBuf::from(META_FILE));
+    for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
         let entry = entry.map_err(StoreError::io(folder))?;
-        if entry.file_name().as_bytes().ends_with(DRAFT_SUFFIX.as_bytes()) {
+        let name = PathBuf::from(entry.file_name());
+        // tantivy's locks and its list of files begin with a dot; their drafts do as well.
+        let is_draft = name.as_os_str().as_bytes().ends_with(DRAFT_SUFFIX.as_bytes());
+        let is_hidden = name.as_os_str().as_bytes().starts_with(b".");
+        if is_draft || !is_hidden && !kept.contains(&name) {
             fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
         }
     }
+    drop(lock);
     Ok(())
 }
