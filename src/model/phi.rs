@@ -4,6 +4,7 @@
 //! A layer is `h = norm(x); x + rms(dense(attention(h))) + fc2(gelu(fc1(h)))`.
 
 mod cache;
+mod losses;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -104,3 +104,19 @@ fn eight_bits_stay_near_full_precision() {
     let off = error(&got, &expected);
     assert!(off < 0.05 && off > 1e-5, "{off}");
 }
+
+#[test]
+fn the_loss_of_an_option_in_a_batch_is_that_of_the_whole_sequence() {
+    let phi = phi(WeightType::F32);
+    let prompt = ids(4);
+    let options = [vec![5], vec![6, 7, 300], vec![9, 8]];
+    let losses = phi.option_losses(&phi.embed(&prompt).unwrap(), &options).unwrap();
+    for (option, loss) in options.iter().zip(losses) {
+        let whole: Vec<u32> = prompt.iter().chain(option).copied().collect();
+        let logits = alone(&phi, &whole).narrow(0, 3, option.len()).unwrap();
+        let rows = candle_nn::ops::log_softmax(&logits, 1).unwrap().to_vec2::<f32>().unwrap();
+        let sum: f32 = rows.iter().zip(option).map(|(row, &id)| -row[id as usize]).sum();
+        assert!((loss - sum / option.len() as f32).abs() < 1e-4);
+    }
+    assert!(phi.option_losses(&phi.embed(&prompt).unwrap(), &[vec![]]).is_err());
+}
