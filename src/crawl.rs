@@ -65,8 +65,8 @@ pub struct Crawled {
     pub problems: Vec<Problem>,
     /// Roots that were walked, resolved.
     roots: Vec<PathBuf>,
-    /// Roots without a single entry: the place of a disk that is not mounted looks like this.
-    empty_roots: Vec<PathBuf>,
+    /// Roots that are not there, or have not a single entry.
+    absent_roots: Vec<PathBuf>,
 }
 
 impl Crawled {
@@ -77,13 +77,14 @@ impl Crawled {
     pub fn vouches_for(&self, path: &Path) -> bool {
         let under = |folder: &PathBuf| path.starts_with(folder);
         self.roots.iter().any(under)
-            && !self.empty_roots.iter().any(under)
+            && !self.absent_roots.iter().any(under)
             && !self.problems.iter().any(|problem| path.starts_with(&problem.path))
     }
 
-    /// Roots that are folders without any entry.
-    pub fn empty_roots(&self) -> &[PathBuf] {
-        &self.empty_roots
+    /// Roots that are missing, or folders without a single entry: the place of a disk that is
+    /// not mounted looks like this.
+    pub fn absent_roots(&self) -> &[PathBuf] {
+        &self.absent_roots
     }
 }
 
@@ -140,7 +141,7 @@ impl<'a> Walk<'a> {
             Ok((path, metadata)) if metadata.is_dir() => {
                 // Where it cannot be read, the walk meets the same error and reports it.
                 if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none()) {
-                    self.crawled.empty_roots.push(path.clone());
+                    self.crawled.absent_roots.push(path.clone());
                 }
                 self.add_folder(path);
             }
@@ -151,7 +152,13 @@ impl<'a> Walk<'a> {
                 self.crawled.roots.push(path);
             }
             Ok((path, _)) => self.problem(path, "is not a file or folder".into()),
-            Err(error) => self.problem(root.into(), format!("cannot be read: {error}")),
+            Err(error) => {
+                let path = named(root).unwrap_or_else(|_| root.into());
+                if error.kind() == io::ErrorKind::NotFound {
+                    self.crawled.absent_roots.push(path.clone());
+                }
+                self.problem(path, format!("cannot be read: {error}"));
+            }
         }
     }
 
@@ -244,18 +251,23 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The one name of `path`, and what is there: a folder's real path; a file's own name in the
-/// real path of its folder, since a link to a photo is a photo of its own.
+/// The one name of `path`, and what is there.
 fn resolve(path: &Path) -> io::Result<(PathBuf, fs::Metadata)> {
     let metadata = fs::metadata(path)?;
-    let real = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if !metadata.is_dir() => {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            parent.canonicalize()?.join(name)
-        }
-        _ => path.canonicalize()?,
-    };
+    let real = if metadata.is_dir() { path.canonicalize()? } else { named(path)? };
     Ok((real, metadata))
+}
+
+/// The name of a file: its own in the real path of its folder, since a link to a photo that a
+/// person names is a photo of its own.
+fn named(path: &Path) -> io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(parent.canonicalize()?.join(name))
+        }
+        _ => path.canonicalize(),
+    }
 }
 
 /// Folders that systems and programs keep for themselves: caches, thumbnails, bins.
