@@ -33,9 +33,11 @@ fn published() -> (Servers, serde_json::Value) {
         }
         files.push(entry);
     };
-    for file in ["config.json", "tokenizer.json", "pytorch_model.bin"] {
+    for (file, large) in
+        [("config.json", false), ("tokenizer.json", false), ("pytorch_model.bin", true)]
+    {
         let (path, local) = (format!("phi-2/{file}"), a3.join("phi-2").join(file));
-        hub("phi", "space", "demo/space", &path, &local, file.ends_with(".bin"));
+        hub("phi", "space", "demo/space", &path, &local, large);
     }
     let checkpoint = "TinyGPT-V_for_Stage3.pth";
     hub("checkpoint", "model", "me/tiny", checkpoint, &a3.join(checkpoint), true);

@@ -9,10 +9,11 @@ use super::bar::Bar;
 use crate::cli::Outcome;
 use crate::cli::globals::Globals;
 use crate::cli::printer::Printer;
+use crate::cli::report::hinted;
 use crate::model::bundle::WeightType;
 use crate::model::hub::Bytes;
 use crate::model::import::{
-    Dims, ImportOptions, ImportProgress, ImportSources, ImportStep, Lora, import,
+    Dims, ImportError, ImportOptions, ImportProgress, ImportSources, ImportStep, Lora, import,
 };
 use crate::model::registry::Registry;
 
@@ -79,12 +80,13 @@ pub(crate) struct ImportArgs {
 /// How published files are converted.
 #[derive(Debug, Args)]
 pub(super) struct Conversion {
-    /// How weights are stored: f32, f16, bf16, `q8_0`, `q4_0`, `q5_0`, q4k, q5k or q6k
+    /// How weights are stored.
     #[arg(long, value_name = "TYPE", default_value_t = WeightType::Q8_0)]
+    #[arg(help = "How weights are stored: f32, f16, bf16, q8_0, q4_0, q5_0, q4k, q5k or q6k")]
     dtype: WeightType,
 
-    /// Keep `LoRA` beside the weights instead of adding it to them
-    #[arg(long)]
+    /// Keep `LoRA` beside the weights.
+    #[arg(long, help = "Keep LoRA beside the weights instead of adding it to them")]
     keep_lora: bool,
 }
 
@@ -158,7 +160,13 @@ pub(super) fn make(
         bar.at(at.done);
     });
     bar.finish();
-    let made = made?;
+    let made = made.map_err(|error| match error {
+        ImportError::Shape { .. } => hinted(
+            error,
+            "a network of other sizes than the published one needs them in `--config`",
+        ),
+        _ => error.into(),
+    })?;
     let (size, tensors, dtype) = (Bytes(made.bytes), made.tensors, conversion.dtype);
     let place = output.display();
     printer.note(&format!("{name}: {tensors} tensors, {size} in {dtype}, in `{place}`"));

@@ -102,11 +102,13 @@ fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow
     }
     if !about.sources.is_empty() {
         heading(printer, "made from")?;
+        let roles = about.sources.iter().map(|source| source.role.chars().count());
+        let width = roles.max().unwrap_or(0);
         for source in &about.sources {
             let size = Bytes(source.size).to_string();
             let hash = printer.paint(FAINT, &format!("blake3 {}", source.blake3));
-            let line = format!("  {:<12} {} ({size})", source.role, source.file);
-            writeln!(printer.stdout(), "{line}\n  {:<12} {hash}", "")?;
+            let line = format!("  {:width$}  {} ({size})", source.role, source.file);
+            writeln!(printer.stdout(), "{line}\n  {:width$}  {hash}", "")?;
         }
     }
     if !about.licences.is_empty() {

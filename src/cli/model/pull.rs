@@ -144,7 +144,6 @@ fn download(
         Step::File(name) => bar.now(printer, name),
         Step::Arrived(bytes) => bar.at(bytes),
         Step::Note(text) => bar.note(printer, text),
-        _ => {}
     });
     bar.finish();
     Ok(pulled?)
