@@ -456,6 +456,52 @@ fn a_bias_for_keys_is_refused() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
 }
 
+#[test]
+fn a_lavis_file_may_hold_the_vit_too() {
+    let lavis = make(&retrieval("b1"), &exact());
+    let mut both = Published::of(&lavis.bundle, "vit.");
+    let (_, patches) = both.remove("patch_embed.proj.weight");
+    both.insert("patch_embed.proj.weight", &[64, 3, 14, 14], patches);
+    both.rename(|name| format!("visual_encoder.{name}"));
+    both.0.extend(Published::of(&lavis.bundle, "retrieval.").0);
+    let (_, temp) = both.remove("temp");
+    both.insert("temp", &[], temp);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both.safetensors");
+    both.write(&file);
+    for vit in [None, retrieval("b1").vit] {
+        let sources = ImportSources { vit, retrieval: Some(file.clone()), ..retrieval("b1") };
+        assert_same(&lavis.bundle, &make(&sources, &exact()).bundle);
+    }
+}
+
+#[test]
+fn a_whole_network_in_a_checkpoint_replaces_phi() {
+    let (_, sources, mut stage) = roles().swap_remove(3);
+    let name = "model.layers.1.self_attn.dense";
+    let published = format!("llama_model.base_model.model.{name}.base_layer.bias");
+    stage.insert(&published, &[128], vec![0.25; 128]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("whole.safetensors");
+    stage.write(&file);
+    let made = make(&with_file("checkpoint", sources, &file), &exact());
+    assert_eq!(value(&made.bundle, &format!("language.{name}.bias")), [0.25; 128]);
+}
+
+#[test]
+fn one_tensor_under_two_names_is_refused() {
+    let (_, sources, mut stage) = roles().swap_remove(3);
+    let name = "llama_model.base_model.model.model.layers.0.self_attn.dense.lora_A.weight";
+    let (shape, values) = stage.0[name].clone();
+    stage.insert(&name.replace("lora_A.", "lora_A.default."), &shape, values);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("twice.safetensors");
+    stage.write(&file);
+    let sources = with_file("checkpoint", sources, &file);
+    let error = run(&sources, &exact(), &folder.path().join("out")).unwrap_err().to_string();
+    assert!(error.contains("dense.lora_A") && error.contains("two names"), "{error}");
+}
+
 /// For each role: a case, and the tensors of its file in a form that can be changed.
 fn roles() -> Vec<(&'static str, ImportSources, Published)> {
     let captions = make(&captioning("a1", 3), &options(WeightType::F32, Lora::Keep));
@@ -659,7 +705,8 @@ fn parts_that_do_not_make_a_model_are_refused_with_what_is_missing() {
         (ImportSources { phi: None, ..full.clone() }, "Phi-2"),
         (ImportSources { qformer: None, ..full.clone() }, "blip2_pretrained_flant5xxl.pth"),
         (ImportSources { vit: None, ..full.clone() }, "eva_vit_g.pth"),
-        (ImportSources { stage: 5, ..full }, "stage 5"),
+        (ImportSources { stage: 5, ..full.clone() }, "stage 5"),
+        (ImportSources { dims: Dims { lora: (0, 1.0), ..full.dims.clone() }, ..full }, "LoRA"),
         (ImportSources { retrieval_vocab: None, ..retrieval("b1") }, "vocab.txt"),
     ] {
         let error = run(&sources, &exact(), &folder.path().join("out")).unwrap_err();

@@ -292,3 +292,67 @@ fn gather<const N: usize>(bytes: &[u8], entry: &Entry, widen: impl Fn([u8; N]) -
     }
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn entry(shape: &[usize], strides: &[usize]) -> Entry {
+        let (shape, strides) = (shape.to_vec(), strides.to_vec());
+        Entry { file: 0, element: Element::I16, shape, strides, start: 0 }
+    }
+
+    fn gathered(shape: &[usize], strides: &[usize]) -> Vec<i32> {
+        let bytes: Vec<u8> = (0..24_i16).flat_map(i16::to_le_bytes).collect();
+        let values = gather(&bytes, &entry(shape, strides), |b| i16::from_le_bytes(b).into());
+        values.into_iter().map(|v| v as i32).collect()
+    }
+
+    #[test]
+    fn values_come_in_row_major_order_whatever_the_strides() {
+        assert_eq!(gathered(&[2, 3], &[3, 1]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(gathered(&[3, 2], &[1, 3]), [0, 3, 1, 4, 2, 5], "a transposed matrix");
+        assert_eq!(gathered(&[2, 2], &[12, 5]), [0, 5, 12, 17], "a slice of a larger one");
+        assert_eq!(gathered(&[2, 3], &[0, 1]), [0, 1, 2, 0, 1, 2], "a repeated row");
+        assert_eq!(gathered(&[2, 1, 2], &[2, 99, 1]), [0, 1, 2, 3], "one of a kind has any stride");
+        assert_eq!(gathered(&[], &[]), [0]);
+        assert!(gathered(&[0, 3], &[3, 1]).is_empty());
+    }
+
+    #[test]
+    fn every_float_type_is_widened_and_integers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("types.safetensors");
+        let halves: Vec<u8> =
+            [1.5, -2.0].into_iter().flat_map(|v| f16::from_f32(v).to_le_bytes()).collect();
+        let brains: Vec<u8> =
+            [1.5, -2.0].into_iter().flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect();
+        let doubles: Vec<u8> = [1.5_f64, -2.0].into_iter().flat_map(f64::to_le_bytes).collect();
+        let integers: Vec<u8> = [1_i64, -2].into_iter().flat_map(i64::to_le_bytes).collect();
+        let views = [
+            ("f16", Dtype::F16, &halves),
+            ("bf16", Dtype::BF16, &brains),
+            ("f64", Dtype::F64, &doubles),
+            ("i64", Dtype::I64, &integers),
+        ]
+        .map(|(name, dtype, data)| (name, TensorView::new(dtype, vec![2], data).unwrap()));
+        safetensors::serialize_to_file(views, None, &path).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        for name in ["f16", "bf16", "f64"] {
+            let tensor = TensorRef::new(&checkpoint, name);
+            tensor.check(&[2]).unwrap();
+            assert_eq!(tensor.read().unwrap(), [1.5, -2.0], "{name}");
+        }
+        let error = TensorRef::new(&checkpoint, "i64").check(&[2]).unwrap_err().to_string();
+        assert!(error.contains("`i64`") && error.contains("not a float"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_weights_is_refused_with_the_names_that_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors, pytorch_model.bin.index.json"), "{error}");
+    }
+}

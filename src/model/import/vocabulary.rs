@@ -198,4 +198,11 @@ mod tests {
         let error = bert(&path, 103).unwrap_err().to_string();
         assert!(error.contains("102 tokens") && error.contains("103 rows"), "{error}");
     }
+
+    #[test]
+    fn a_folder_without_a_tokenizer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = phi(folder.path(), 448).unwrap_err().to_string();
+        assert!(error.contains("neither tokenizer.json nor vocab.json"), "{error}");
+    }
 }
