@@ -4,5 +4,10 @@
 
 #[path = "cli/env.rs"]
 mod env;
+#[allow(unreachable_pub, reason = "shared by test binaries")]
+#[path = "common/golden.rs"]
+mod golden;
+#[path = "cli/journey.rs"]
+mod journey;
 #[path = "cli/usage.rs"]
 mod usage;

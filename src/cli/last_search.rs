@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tinyfind_index::DocId;
 
-use super::folders;
 use super::hits::JsonPath;
 use super::report::hinted;
+use super::{folders, units};
 use crate::search::Hit;
 
 /// A search and its hits.
@@ -107,8 +107,9 @@ impl LastSearch {
             hinted(
                 anyhow::anyhow!("the last search, for `{}`, has no hit {rank}", self.query),
                 format!(
-                    "its hits are 1 to {last}; search again with a greater `--top` for more, and \
-                     write `./{rank}` for a file of that name"
+                    "it found {}; search again with a greater `--top` for more, and write \
+                     `./{rank}` for a file of that name",
+                    units::counted(last as u64, "photo", "photos")
                 ),
             )
         })

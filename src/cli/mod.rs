@@ -13,11 +13,13 @@ mod failures;
 mod folders;
 mod globals;
 mod hits;
+mod index;
 mod last_search;
 mod model;
 mod open;
 mod photos;
 mod printer;
+mod progress;
 mod report;
 mod search;
 mod status;
@@ -44,6 +46,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look at photos once, so that they can be found
+    Index(index::IndexArgs),
     /// Find photos by what they show
     Search(search::SearchArgs),
     /// Ask about photos
@@ -121,6 +125,7 @@ fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
     let globals = &cli.globals;
     match &cli.command {
+        Command::Index(args) => index::run(args, globals, printer),
         Command::Search(args) => search::run(args, globals, printer),
         Command::Ask(args) => ask::run(args, globals, printer),
         Command::Caption(args) => caption::run(args, globals, printer),

@@ -1,5 +1,7 @@
 //! Numbers as a person reads them.
 
+use std::time::Duration;
+
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -34,6 +36,25 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.1} {}", units[unit])
 }
 
+/// `42 s`, `3 min 20 s`, `2 h 05 min`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+/// `3.2 a second`, or `7.5 a minute` where that says more.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second >= 1.0 {
+        format!("{per_second:.1} a second")
+    } else {
+        format!("{:.1} a minute", per_second * 60.0)
+    }
+}
+
 /// `81 %` of `total`, rounded down so that 100 % is all of it; all of nothing is 100 %.
 pub(crate) fn percent(part: u64, total: u64) -> String {
     let part = u128::from(part.min(total)) * 100;
@@ -60,6 +81,19 @@ mod tests {
         assert_eq!(bytes(1_000), "1.0 kB");
         assert_eq!(bytes(999_960), "1.0 MB");
         assert_eq!(bytes(34_560_000_000), "34.6 GB");
+    }
+
+    #[test]
+    fn durations_drop_what_does_not_matter() {
+        assert_eq!(duration(Duration::from_millis(41_700)), "42 s");
+        assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(duration(Duration::from_secs(7_500)), "2 h 05 min");
+    }
+
+    #[test]
+    fn slow_rates_are_told_by_the_minute() {
+        assert_eq!(rate(3.21), "3.2 a second");
+        assert_eq!(rate(0.125), "7.5 a minute");
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! `tinyfind index`: folders of photos into the index.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Args;
+use tinyfind_index::{IndexReader, IndexWriter};
+
+use super::globals::Globals;
+use super::printer::Printer;
+use super::progress::{Progress, Speaker};
+use super::{Outcome, folders, open, positive, units};
+use crate::crawl::Pattern;
+use crate::indexer::{self, IndexRequest, Phase, Planned, Reporter, Summary};
+
+/// Look at photos once, so that they can be found.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+#[command(after_help = "Photos can be found by what they show as soon as they are embedded, and by
+words once they have a caption. Ctrl-C finishes the batch in flight; the same
+command goes on from there. Files that did not change are not opened again.
+
+Examples:
+  tinyfind index ~/Photos
+  tinyfind index ~/Photos /mnt/camera --exclude thumbnails --exclude '*.gif'
+  tinyfind index --retry-failed ~/Photos
+
+Exit codes: 0 all is indexed, 2 something failed or the run was stopped.")]
+pub(crate) struct IndexArgs {
+    /// Folders and files to index
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Leave out files and folders whose name or path matches; photos that match leave the index
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::new)]
+    exclude: Vec<Pattern>,
+
+    /// Try files again that failed before and did not change
+    #[arg(long)]
+    retry_failed: bool,
+
+    /// Leave the captions for another run
+    #[arg(long)]
+    no_caption: bool,
+
+    /// Follow links to files and folders
+    #[arg(long)]
+    follow_links: bool,
+
+    /// Forget the photos of folders that are missing or empty, which are kept otherwise: their
+    /// disk may not be mounted
+    #[arg(long)]
+    prune: bool,
+
+    /// Write the text index anew from the catalogue
+    #[arg(long)]
+    rebuild: bool,
+
+    /// Threads that read photos [default: one for each core]
+    #[arg(long, short = 'j', value_name = "N", value_parser = positive)]
+    threads: Option<NonZeroUsize>,
+}
+
+pub(crate) fn run(
+    args: &IndexArgs,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Outcome> {
+    let folder = folders::index(globals)?;
+    // The model of the index goes on with it, whichever else is installed.
+    let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
+    let mut vlm = open::open_model(globals, made_by.as_ref())?;
+    let open_writer = if args.rebuild { IndexWriter::rebuild } else { IndexWriter::open };
+    let mut writer = open_writer(&folder, vlm.spec()).map_err(open::explain_open)?;
+    let request = IndexRequest {
+        roots: args.paths.clone(),
+        exclude: args.exclude.clone(),
+        follow_links: args.follow_links,
+        no_caption: args.no_caption,
+        retry_failed: args.retry_failed,
+        prune: args.prune,
+        threads: args.threads,
+    };
+    let mut teller = Teller { progress: Progress::new(globals), failures: 0 };
+    let cancel = cancel_on_signal(teller.progress.speaker().clone())?;
+    let begun = Instant::now();
+    let summary = indexer::run(&mut writer, &mut *vlm, &request, &mut teller, &cancel);
+    drop(teller);
+    let summary = summary?;
+    tell_what_was_done(&summary, begun, printer);
+    tell_what_is_left(&summary, printer);
+    let failed = summary.failed > 0 || !summary.problems.is_empty() || summary.interrupted;
+    Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the program.
+fn cancel_on_signal(speaker: Speaker) -> anyhow::Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    let on_signal = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            #[expect(clippy::exit, reason = "asked for twice; what is committed is safe")]
+            std::process::exit(130);
+        }
+        speaker.say("stopping after the batch in flight; Ctrl-C again stops at once");
+    };
+    ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
+    Ok(cancel)
+}
+
+/// Most failures that are told while the job runs; the rest is told by `tinyfind failures`.
+const FAILURES_TOLD: u64 = 20;
+
+/// Shows how the job goes.
+struct Teller {
+    progress: Progress,
+    failures: u64,
+}
+
+impl Reporter for Teller {
+    fn crawling(&mut self, files: usize) {
+        if files == 0 {
+            self.progress.begin("looking", None);
+        }
+        self.progress.at(files as u64);
+    }
+
+    fn planned(&mut self, planned: &Planned) {
+        self.progress.end();
+        let mut parts = Vec::new();
+        for (count, what) in [
+            (planned.new, "new"),
+            (planned.changed, "changed"),
+            (planned.retried, "to try again"),
+            (planned.gone, "gone"),
+            (planned.unchanged, "unchanged"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{} {what}", units::count(count)));
+            }
+        }
+        if !parts.is_empty() {
+            self.progress.speaker().say(&format!("found: {}", parts.join(", ")));
+        }
+    }
+
+    fn phase_started(&mut self, phase: Phase, total: u64) {
+        let name = match phase {
+            Phase::Embed => "embedding",
+            Phase::Caption => "captioning",
+        };
+        self.progress.begin(name, Some(total));
+    }
+
+    fn advanced(&mut self, _phase: Phase, by: u64) {
+        self.progress.advance(by);
+    }
+
+    fn failed(&mut self, path: &Path, reason: &str) {
+        self.failures += 1;
+        let speaker = self.progress.speaker();
+        if self.failures <= FAILURES_TOLD {
+            speaker.say(&format!("failed: `{}` {reason}", path.display()));
+        }
+        if self.failures == FAILURES_TOLD {
+            speaker.say("further failures are not told here");
+        }
+    }
+
+    fn phase_ended(&mut self, _phase: Phase) {
+        self.progress.end();
+    }
+}
+
+/// One line of numbers.
+fn tell_what_was_done(summary: &Summary, begun: Instant, printer: &mut Printer) {
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (summary.added, "added"),
+        (summary.updated, "updated"),
+        (summary.renamed, "moved"),
+        (summary.removed, "removed"),
+        (summary.unchanged + summary.touched, "unchanged"),
+        (summary.captioned, "captioned"),
+        (summary.failed, "failed"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{} {what}", units::count(count)));
+        }
+    }
+    if parts.is_empty() {
+        parts.push("no photos".to_owned());
+    }
+    let time = units::duration(begun.elapsed());
+    printer.note(&format!("{} in {time}", parts.join(", ")));
+}
+
+/// Everything that keeps the folders from being indexed in full, and the next step.
+fn tell_what_is_left(summary: &Summary, printer: &mut Printer) {
+    for (kind, count) in &summary.unsupported {
+        let one = format!("{} photo was", kind.name());
+        let many = format!("{} photos were", kind.name());
+        let photos = units::counted(*count, &one, &many);
+        printer.note(&format!("{photos} left out; convert to JPEG what you want to find"));
+    }
+    if summary.videos > 0 {
+        let videos = units::counted(summary.videos, "video was", "videos were");
+        printer.note(&format!("{videos} passed by"));
+    }
+    for problem in &summary.problems {
+        printer.warn(&format!("`{}` {}", problem.path.display(), problem.reason));
+    }
+    for (root, count) in &summary.kept {
+        let photos = units::counted(*count, "photo", "photos");
+        printer.warn(&format!(
+            "`{}` is missing or empty; the {photos} that the index holds of it were kept \
+             (`--prune` forgets them)",
+            root.display()
+        ));
+    }
+    if summary.failed > 0 {
+        printer.hint("`tinyfind failures` lists what failed, and why");
+    } else if summary.still_failed > 0 {
+        let files = units::counted(summary.still_failed, "file", "files");
+        printer.note(&format!("{files} failed before (`--retry-failed` tries them again)"));
+    }
+    if summary.interrupted {
+        printer.hint("stopped; run the same command again to go on from here");
+    }
+}
