@@ -65,15 +65,16 @@ pub struct Crawled {
     pub problems: Vec<Problem>,
     /// Roots that were walked, resolved.
     roots: Vec<PathBuf>,
-    /// Roots that are not there, or have not a single entry.
+    /// Roots that are not there, or have not a single entry, and places below roots where a
+    /// disk should be mounted and is not.
     absent_roots: Vec<PathBuf>,
 }
 
 impl Crawled {
     /// Whether a file would have been found at `path` if there were one.
     ///
-    /// Not so outside the roots, under a root that is missing or empty, and where something
-    /// could not be read.
+    /// Not so outside the roots, under a root that is [absent](Self::absent_roots), and where
+    /// something could not be read.
     pub fn vouches_for(&self, path: &Path) -> bool {
         let under = |folder: &PathBuf| path.starts_with(folder);
         self.roots.iter().any(under)
@@ -82,7 +83,8 @@ impl Crawled {
     }
 
     /// Roots that are missing, or folders without a single entry: the place of a disk that is
-    /// not mounted looks like this.
+    /// not mounted looks like this. And folders below the roots where the system's table of
+    /// disks has one that is not mounted.
     pub fn absent_roots(&self) -> &[PathBuf] {
         &self.absent_roots
     }
@@ -105,6 +107,9 @@ pub fn crawl(
     for root in roots {
         walk.add_root(root);
     }
+    let table = fs::read(MOUNT_TABLE).unwrap_or_default();
+    let unmounted = unmounted(&table, &walk.crawled.roots);
+    walk.crawled.absent_roots.extend(unmounted);
     while let Some(root) = walk.queue.pop_front() {
         let mut entries = 0_usize;
         let walker = WalkDir::new(&root).sort_by_file_name().into_iter();
@@ -268,6 +273,59 @@ fn named(path: &Path) -> io::Result<PathBuf> {
         }
         _ => path.canonicalize(),
     }
+}
+
+/// Where Unix systems name the disks that belong somewhere, mounted or not.
+const MOUNT_TABLE: &str = "/etc/fstab";
+
+/// Folders at or below `roots` that have no disk although `table` has one for them. Source of
+/// the form: fstab(5).
+#[cfg(unix)]
+fn unmounted(table: &[u8], roots: &[PathBuf]) -> Vec<PathBuf> {
+    use std::os::unix::{ffi::OsStrExt, fs::MetadataExt};
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    let lines = table.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#"));
+    let places = lines.filter_map(|line| {
+        let fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
+        fields.filter(|field| !field.is_empty()).nth(1)
+    });
+    let mut found = Vec::new();
+    for place in places {
+        let path = PathBuf::from(OsStr::from_bytes(&unescape(place)));
+        let below = roots.iter().any(|root| path.starts_with(root));
+        // A folder with a disk of its own lies on another device than the folder above it.
+        if below
+            && let (Ok(own), Some(Ok(above))) = (device(&path), path.parent().map(device))
+            && own == above
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[cfg(not(unix))]
+fn unmounted(_: &[u8], _: &[PathBuf]) -> Vec<PathBuf> {
+    Vec::new()
+}
+
+/// A field of the table, in which blanks are written as three octal digits.
+#[cfg(unix)]
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) =
+            (first, tail)
+        {
+            bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+            rest = after;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    bytes
 }
 
 /// Folders that systems and programs keep for themselves: caches, thumbnails, bins.
@@ -456,6 +514,22 @@ mod tests {
         let problem = Problem { path: root.join("b"), reason: "cannot be read".into() };
         let crawled = Crawled { problems: vec![problem], ..crawled };
         assert!(!crawled.vouches_for(&root.join("b/y.jpg")));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_place_in_the_table_of_disks_without_a_disk_is_absent() {
+        let (_folder, root) = tree(&["nas one/x.jpg", "other/y.jpg"]);
+        let name = root.display().to_string();
+        let table = format!(
+            "# disks\nserver:/nas\t{name}/nas\\040one  nfs noauto 0 0\n\
+             server:/no {name}/missing nfs\n/dev/sda1 / ext4\nproc /proc proc\nbad\n"
+        );
+        let found = unmounted(table.as_bytes(), std::slice::from_ref(&root));
+        assert_eq!(found, [root.join("nas one")]);
+        assert!(unmounted(table.as_bytes(), &[root.join("other")]).is_empty());
+        // What is mounted is not absent.
+        assert!(unmounted(b"proc /proc proc", &["/proc".into()]).is_empty());
     }
 
     #[test]
