@@ -13,13 +13,14 @@ use std::{
 };
 
 use common::{BLUE, GREEN, RED, TestEnv, YELLOW, png, set_time};
+use proptest::prelude::*;
 use tinyfind::{
     crawl::Pattern,
     decode::Unreadable,
     indexer::{self, IndexError, IndexRequest, Phase, Planned, Reporter, Summary},
     vlm::{Calls, FakeVlm, Vlm as _},
 };
-use tinyfind_index::{FileState, IndexWriter, Term};
+use tinyfind_index::{ContentHash, FileState, IndexWriter, Term};
 
 fn names(env: &TestEnv) -> Vec<String> {
     env.contents().into_keys().map(|path| path.display().to_string()).collect()
@@ -591,4 +592,109 @@ fn real_photos_of_every_format_are_indexed() {
     assert_eq!(env.run_with(&request, FakeVlm::default(), &mut ()).0.added, 1);
     let record = env.record("formats/coffee_noext").unwrap();
     assert!(matches!(record.state, FileState::Indexed { captioned: true, .. }));
+}
+
+/// What may happen to a library between two runs.
+#[derive(Debug, Clone)]
+enum Change {
+    Write { name: usize, content: u32 },
+    Touch { name: usize },
+    Delete { name: usize },
+    Move { from: usize, to: usize },
+    Break { name: usize },
+    Run { stop_after: Option<u64> },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let name = 0_usize..6;
+    prop_oneof![
+        3 => (name.clone(), 0_u32..8).prop_map(|(name, content)| Change::Write { name, content }),
+        1 => name.clone().prop_map(|name| Change::Touch { name }),
+        1 => name.clone().prop_map(|name| Change::Delete { name }),
+        2 => (name.clone(), name.clone()).prop_map(|(from, to)| Change::Move { from, to }),
+        1 => name.prop_map(|name| Change::Break { name }),
+        2 => proptest::option::of(0_u64..3).prop_map(|stop_after| Change::Run { stop_after }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_any_history_the_index_holds_what_the_folder_holds(
+        history in proptest::collection::vec(change(), 1..25)
+    ) {
+        const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
+        let env = TestEnv::new();
+        let mut model = FakeVlm::default().with_batches(2, 3);
+        let mut writer = IndexWriter::open(&env.index(), model.spec()).unwrap();
+        let path = |name: usize| env.path(&format!("{}/{name}.png", name % 2));
+        for folder in ["0", "1"] {
+            fs::create_dir(env.path(folder)).unwrap();
+        }
+        // A file that keeps every folder from being empty.
+        env.photo("always.png", RED, 999);
+        let mut clock = 0;
+        let mut run = |stop_after| {
+            let cancel = AtomicBool::new(false);
+            let mut counting = Counting {
+                cancel: Option::map(stop_after, |after| (&cancel, Phase::Embed, after)),
+                ..Counting::default()
+            };
+            indexer::run(&mut writer, &mut model, &env.request(), &mut counting, &cancel).unwrap()
+        };
+        for change in history {
+            clock += 1;
+            match change {
+                Change::Write { name, content } => {
+                    fs::write(path(name), png(COLOURS[content as usize % 4], content)).unwrap();
+                    set_time(&path(name), clock);
+                }
+                Change::Break { name } => {
+                    fs::write(path(name), b"broken").unwrap();
+                    set_time(&path(name), clock);
+                }
+                Change::Touch { name } if path(name).exists() => set_time(&path(name), clock),
+                Change::Delete { name } if path(name).exists() => {
+                    fs::remove_file(path(name)).unwrap();
+                }
+                Change::Move { from, to } if path(from).exists() => {
+                    fs::rename(path(from), path(to)).unwrap();
+                }
+                Change::Run { stop_after } => {
+                    run(stop_after);
+                }
+                Change::Touch { .. } | Change::Delete { .. } | Change::Move { .. } => {}
+            }
+        }
+        let last = run(None);
+        prop_assert!(!last.interrupted);
+        let again = run(None);
+        let quiet = Summary {
+            unchanged: again.unchanged,
+            still_failed: again.still_failed,
+            ..Summary::default()
+        };
+        prop_assert_eq!(again, quiet, "the run before left something undone");
+
+        let (contents, failures) = (env.contents(), env.failures());
+        let mut files = 0;
+        for name in 0..6 {
+            let Ok(bytes) = fs::read(path(name)) else { continue };
+            files += 1;
+            let relative = path(name).strip_prefix(env.photos()).unwrap().to_owned();
+            if bytes == b"broken" {
+                prop_assert_eq!(&failures[&relative], "is not a photo: text");
+                continue;
+            }
+            let seen = &contents[&relative];
+            prop_assert_eq!(seen.hash, ContentHash::of(&bytes));
+            let decoded = tinyfind::decode::decode_file(&path(name), Some(32)).unwrap();
+            let mut fresh = FakeVlm::default();
+            let features = fresh.embed_images(&[decoded.image]).unwrap().remove(0);
+            let caption = fresh.caption(&[&features.visual_tokens]).unwrap().remove(0);
+            prop_assert_eq!(seen.caption.as_deref(), Some(caption.as_str()));
+        }
+        prop_assert_eq!(contents.len() + failures.len(), files + 1);
+    }
 }

@@ -356,4 +356,36 @@ mod tests {
         assert_eq!(stamp(&fs::metadata(&path).unwrap()), expected);
         assert_eq!(PhotoFile::read(&path).unwrap().stamp(), expected);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_header_of_any_bytes_gives_metadata_or_an_error_but_no_panic(
+            changes in proptest::collection::vec((0_usize..1200, proptest::prelude::any::<u8>()), 1..40),
+            name in proptest::sample::select(vec![
+                "exif/chelsea_paris.jpg", "formats/coffee.tif", "formats/coffee.webp",
+            ]),
+        ) {
+            let mut bytes = fs::read(fixture(name)).unwrap();
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
+            let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 0 };
+            let file = PhotoFile { hash: ContentHash::of(&bytes), bytes, stamp };
+            match file.header() {
+                Ok(header) => {
+                    let PhotoMetadata { gps, taken, .. } = header.metadata;
+                    let on_earth = |(latitude, longitude): (f64, f64)| {
+                        latitude.abs() <= 90.0 && longitude.abs() <= 180.0
+                    };
+                    proptest::prop_assert!(gps.is_none_or(on_earth));
+                    proptest::prop_assert!(taken.is_some());
+                }
+                Err(error) => {
+                    let panicked = matches!(error, DecodeError::Panicked { .. });
+                    proptest::prop_assert!(!panicked);
+                    proptest::prop_assert!(!error.reason().is_empty());
+                }
+            }
+        }
+    }
 }

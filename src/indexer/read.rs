@@ -255,3 +255,81 @@ impl Drop for Share<'_> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_window_hands_out_no_more_than_its_length_ahead() {
+        let cancel = AtomicBool::new(false);
+        let window = Window::new(2, &cancel);
+        assert_eq!((window.take(9), window.take(9)), (Some(0), Some(1)));
+        thread::scope(|scope| {
+            let third = scope.spawn(|| window.take(9));
+            thread::sleep(Duration::from_millis(20));
+            assert!(!third.is_finished());
+            window.advance();
+            assert_eq!(third.join().unwrap(), Some(2));
+            // Whoever waits is told when there is nothing more to come.
+            let fourth = scope.spawn(|| window.take(9));
+            thread::sleep(Duration::from_millis(20));
+            drop(window.close_on_drop());
+            assert_eq!(fourth.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn the_window_ends_with_the_jobs_and_on_cancel() {
+        let cancel = AtomicBool::new(false);
+        let window = Window::new(5, &cancel);
+        assert_eq!((window.take(1), window.take(1)), (Some(0), None));
+        cancel.store(true, Ordering::Relaxed);
+        assert_eq!(window.take(9), None);
+    }
+
+    #[test]
+    fn the_first_job_with_a_content_computes_it() {
+        let hash = |byte| ContentHash([byte; 32]);
+        let contents = Contents::new([hash(1)]);
+        assert!(!contents.claim(hash(1), 0), "the index holds it");
+        assert!(contents.claim(hash(2), 7));
+        assert!(!contents.claim(hash(2), 8));
+        assert!(contents.claim(hash(2), 3), "a later job was only faster");
+        assert!(!contents.claim(hash(2), 7));
+        contents.settle(&[hash(1)]);
+        assert!(contents.claim(hash(1), 0), "it was lost");
+        assert!(!contents.claim(hash(2), 0), "it was computed");
+    }
+
+    #[test]
+    fn decoders_share_memory_and_never_block_each_other_for_good() {
+        let memory = Memory::new();
+        let in_use = Mutex::new((0_u64, 0_u64));
+        let change = |by: i64| {
+            let mut in_use = in_use.lock().unwrap();
+            in_use.0 = in_use.0.checked_add_signed(by).unwrap();
+            in_use.1 = in_use.1.max(in_use.0);
+        };
+        thread::scope(|scope| {
+            for thread in 0..8_u64 {
+                let (memory, change) = (&memory, &change);
+                scope.spawn(move || {
+                    for round in 0..200_u64 {
+                        let mut share = memory.take(DECODE_MEMORY / 10 * ((thread + round) % 3));
+                        share.change_to(DECODE_MEMORY / 7 * ((thread * round) % 16));
+                        change(share.bytes as i64);
+                        thread::yield_now();
+                        change(-(share.bytes as i64));
+                    }
+                });
+            }
+        });
+        let most = in_use.lock().unwrap().1;
+        assert!(most <= DECODE_MEMORY && most > DECODE_MEMORY / 2, "{most}");
+        assert_eq!(*lock(&memory.free), DECODE_MEMORY);
+    }
+}
