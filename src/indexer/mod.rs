@@ -1,16 +1,16 @@
 //! Folders of photos into an index: crawl, compare, embed, caption.
 //!
-//! A run first compares what lies in the folders with what the index knows ([`plan`]), by
+//! A run first compares what lies in the folders with what the index knows (`plan`), by
 //! path, size and modification time alone: what stands unchanged is not opened. Then it goes
 //! through two phases:
 //!
-//! - *embed*: threads read and decode ([`read`]); one thread runs the model over batches
-//!   ([`embed`]); this one writes. Channels of fixed length join them, so the device never
+//! - *embed*: threads read and decode (`read`); one thread runs the model over batches
+//!   (`embed`); this one writes. Channels of fixed length join them, so the device never
 //!   waits for a decoder and memory stays bounded. Content that the index holds already, or
 //!   that was met earlier in the run, is not computed again, and a photo that moved keeps its
 //!   number and caption.
 //! - *caption*: the model describes photos from their stored visual tokens, without opening
-//!   them ([`caption`]).
+//!   them (`caption`).
 //!
 //! Both phases commit every few seconds, so a search sees how far they have come and a run
 //! that is stopped, or killed, is taken up where it was. Photos enter the index in the order
