@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
-use tinyfind_index::{IndexReader, IndexWriter};
+use tinyfind_index::{IndexReader, IndexWriter, ModelSpec};
 
 use super::globals::Globals;
 use super::printer::Printer;
 use super::progress::{Progress, Speaker};
+use super::report::hinted;
 use super::{Outcome, folders, open, positive, units};
 use crate::crawl::Pattern;
 use crate::indexer::{self, IndexRequest, Phase, Planned, Reporter, Summary};
@@ -74,6 +75,7 @@ pub(crate) fn run(
     // The model of the index goes on with it, whichever else is installed.
     let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
     let mut vlm = open::open_model(globals, made_by.as_ref())?;
+    check_parts(vlm.spec())?;
     let open_writer = if args.rebuild { IndexWriter::rebuild } else { IndexWriter::open };
     let mut writer = open_writer(&folder, vlm.spec()).map_err(open::explain_open)?;
     let request = IndexRequest {
@@ -95,6 +97,19 @@ pub(crate) fn run(
     tell_what_is_left(&summary, printer);
     let failed = summary.failed > 0 || !summary.problems.is_empty() || summary.interrupted;
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// Refuses a model that cannot index before it leaves an index that no other may go on with.
+fn check_parts(spec: &ModelSpec) -> anyhow::Result<()> {
+    let (missing, flags) = match (spec.embedding_dim, spec.token_dim) {
+        (0, _) => ("retrieval", "`--retrieval` and `--retrieval-vocab`"),
+        (_, 0) => ("captioning", "`--qformer`"),
+        _ => return Ok(()),
+    };
+    Err(hinted(
+        anyhow::anyhow!("the model `{}` has no {missing} part and cannot index", spec.name),
+        format!("import it again with {flags}, or name another with `--model`"),
+    ))
 }
 
 /// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the program.

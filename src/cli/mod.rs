@@ -1,7 +1,7 @@
 //! The program: one file per verb, each `Args` and `run`, none with work of its own.
 //!
-//! A verb prints through [`Printer`] only (data on stdout, everything else on stderr) and
-//! returns an [`Outcome`], from which the exit code follows. An error travels up to [`main`],
+//! A verb prints through `Printer` only (data on stdout, everything else on stderr) and
+//! returns an `Outcome`, from which the exit code follows. An error travels up to [`main`],
 //! which prints it with its causes and, where one is known, a `hint:` with the next step.
 
 mod ask;

@@ -73,6 +73,7 @@ pub(crate) fn open_model(
     made_by: Option<&ModelSpec>,
 ) -> anyhow::Result<Box<dyn Vlm>> {
     let path = find_model(globals, made_by)?;
+    tracing::info!(path = %path.display(), "opening the model");
     let device = globals
         .device
         .open()

@@ -156,7 +156,7 @@ pub(crate) fn paint(color: bool, style: Style, text: &str) -> String {
 /// Whether `choice` means colours on a stream that is or is not a terminal.
 ///
 /// `NO_COLOR`, set to anything but nothing, turns `auto` off (<https://no-color.org>).
-fn wants_color(choice: ColorChoice, is_terminal: bool) -> bool {
+pub(super) fn wants_color(choice: ColorChoice, is_terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     match choice {

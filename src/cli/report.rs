@@ -1,9 +1,10 @@
 //! Errors as a person reads them, and the log.
 
 use std::fmt;
+use std::io::IsTerminal as _;
 
 use super::globals::Globals;
-use super::printer::{BAD, GOOD, paint};
+use super::printer::{BAD, GOOD, paint, wants_color};
 
 /// Gives an error the next step, which is printed below it as `hint:`.
 pub(crate) trait WithHint<T> {
@@ -83,6 +84,7 @@ pub(super) fn start_log(globals: &Globals) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(wants_color(globals.color, std::io::stderr().is_terminal()))
         .with_target(false)
         .without_time()
         .try_init();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tinyfind::model::bundle::WeightType;
+use tinyfind::model::import::{ImportOptions, ImportSources, Lora, import};
 
 use crate::env::{Env, Ran};
 use crate::golden;
@@ -295,6 +296,24 @@ fn without_a_model_index_says_how_to_get_one() {
     for word in ["tinyfind model pull", "tinyfind model import", "--model FILE", "~/.local/share"] {
         assert!(run.stderr().contains(word), "{word} in {}", run.text());
     }
+    assert!(!env.home().join(".local/share/tinyfind/index").exists());
+}
+
+#[test]
+fn a_model_without_retrieval_is_refused_before_it_makes_an_index() {
+    let env = Env::new();
+    std::fs::create_dir(env.home().join("photos")).unwrap();
+    let sources = ImportSources { retrieval: None, retrieval_vocab: None, ..golden::sources(3) };
+    let options = ImportOptions { weight_type: WeightType::F32, lora: Lora::Merge, name: None };
+    import(&sources, &options, &env.home().join("half.gguf"), &mut |_| ()).unwrap();
+    let run = env.run("--model half.gguf index photos");
+    insta::assert_snapshot!(run.text(), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: the model `tinygpt-v-stage3` has no retrieval part and cannot index
+    hint: import it again with `--retrieval` and `--retrieval-vocab`, or name another with `--model`
+    ");
     assert!(!env.home().join(".local/share/tinyfind/index").exists());
 }
 
