@@ -139,6 +139,11 @@ impl Linear {
         Ok(linear)
     }
 
+    /// Whether the weight is quantised.
+    pub fn is_quantised(&self) -> bool {
+        matches!(self.weight, Weight::Quantized { .. })
+    }
+
     /// The activation of what [`Module::forward`] gives.
     ///
     /// # Errors
@@ -238,5 +243,84 @@ impl Module for RmsNorm {
     /// The shape stays.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         kernels::rms_norm(xs, &self.weight, self.eps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, IndexOp};
+
+    use super::*;
+    use crate::model::{
+        bundle::{Bundle, WeightType, tests::small_config},
+        config::{Config, LanguageConfig},
+        import::random::{Tokenizers, write_random},
+    };
+
+    fn weights(config: &Config, weight_type: WeightType) -> Weights {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.gguf");
+        write_random(config, weight_type, 9, &path, Tokenizers::default()).unwrap();
+        Bundle::open(&path).unwrap().weights(&Device::Cpu, DType::F32).pp("language.model.layers.0")
+    }
+
+    fn xs(width: usize) -> Tensor {
+        let values: Vec<f32> = (0..5 * width).map(|i| (i as f32 * 0.7).sin()).collect();
+        Tensor::from_vec(values, (1, 5, width), &Device::Cpu).unwrap()
+    }
+
+    fn off(left: &Tensor, right: &Tensor) -> f32 {
+        let difference = (left - right).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar::<f32>().unwrap()
+    }
+
+    #[test]
+    fn every_way_of_storing_a_weight_gives_nearly_the_same() {
+        let config = small_config();
+        let load =
+            |weight_type| Linear::load(&weights(&config, weight_type).pp("mlp.fc2"), 200, 96);
+        let exact = load(WeightType::F32).unwrap().forward(&xs(200)).unwrap();
+        assert_eq!(exact.dims(), [1, 5, 96]);
+        for (weight_type, most) in
+            [(WeightType::F16, 2e-3), (WeightType::Bf16, 2e-2), (WeightType::Q8_0, 3e-2)]
+        {
+            let linear = load(weight_type).unwrap();
+            assert_eq!(linear.is_quantised(), weight_type == WeightType::Q8_0);
+            let got = linear.forward(&xs(200)).unwrap();
+            assert!(off(&got, &exact) < most, "{weight_type}: {}", off(&got, &exact));
+            let alone = linear.forward(&xs(200).i((.., 2..3)).unwrap()).unwrap();
+            assert!(off(&alone, &got.i((.., 2..3)).unwrap()) < 1e-4, "{weight_type}");
+        }
+    }
+
+    #[test]
+    fn a_lora_beside_the_weight_gives_what_the_merged_weight_gives() {
+        let mut config = small_config();
+        let language = config.language.take().unwrap();
+        let lora = LanguageConfig { lora_rank: Some(4), lora_scale: Some(0.25), ..language };
+        config.language = Some(lora);
+        let w = weights(&config, WeightType::F32).pp("self_attn.dense");
+        let linear = Linear::load_with_lora(&w, 96, 96, Some(0.25)).unwrap();
+        let get = |shape, name| w.get(shape, name).unwrap();
+        let added = get((96, 4), "lora_B.weight").matmul(&get((4, 96), "lora_A.weight")).unwrap();
+        let merged = (get((96, 96), "weight") + (added * 0.25).unwrap()).unwrap();
+        let bias = w.get(96, "bias").unwrap();
+        let expected = xs(96).squeeze(0).unwrap().matmul(&merged.t().unwrap()).unwrap();
+        let expected = expected.broadcast_add(&bias).unwrap().unsqueeze(0).unwrap();
+        assert!(off(&linear.forward(&xs(96)).unwrap(), &expected) < 1e-5);
+        let plain = Linear::load(&w, 96, 96).unwrap().forward(&xs(96)).unwrap();
+        assert!(off(&plain, &expected) > 1e-3);
+        assert!(Linear::load_with_lora(&w, 96, 96, None).is_err());
+    }
+
+    #[test]
+    fn an_observer_sees_names_and_nobody_costs_none() {
+        let mut seen = Vec::new();
+        let mut see = |name: &str, _: &Tensor| seen.push(name.to_owned());
+        let mut tap = Tap::new(&mut see);
+        assert!(tap.is_on());
+        tap.see(format_args!("layer{}", 3), &xs(2));
+        Tap::none().see("unseen", &xs(2));
+        assert_eq!(seen, ["layer3"]);
     }
 }

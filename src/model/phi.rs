@@ -30,6 +30,7 @@ pub struct Phi {
     norm: LayerNorm,
     head: Linear,
     rotary: Rotary,
+    cache_dtype: DType,
 }
 
 impl Phi {
@@ -41,12 +42,16 @@ impl Phi {
     /// When a tensor is missing or of another shape.
     pub fn load(config: &LanguageConfig, w: &Weights) -> Result<Self> {
         let (hidden, model) = (config.hidden, w.pp("model"));
-        let layers = model.pp("layers");
+        let below = model.pp("layers");
+        let layers: Vec<Layer> =
+            (0..config.layers).map(|i| Layer::load(config, &below.pp(i))).collect::<Result<_>>()?;
+        // Beside quantised weights f16 is exact enough, and a batch's cache is large: 40 MB a
+        // row for every 64 tokens in f32 at the published size.
+        let half = w.device().is_cpu() && layers.iter().any(|layer| layer.qkv.is_quantised());
         Ok(Self {
             words: model.rows(config.vocabulary, hidden, "embed_tokens.weight")?,
-            layers: (0..config.layers)
-                .map(|i| Layer::load(config, &layers.pp(i)))
-                .collect::<Result<_>>()?,
+            layers,
+            cache_dtype: if half { DType::F16 } else { w.dtype() },
             norm: LayerNorm::load(&model.pp("final_layernorm"), hidden, config.eps)?,
             head: Linear::load(&w.pp("lm_head"), hidden, config.vocabulary)?,
             rotary: rotary(config, w, true)?,
@@ -157,7 +162,7 @@ impl Phi {
 
     /// An empty cache for this model; see [`KvCache`].
     pub fn cache(&self, padding: &[usize]) -> KvCache {
-        KvCache::new(self.layers.len(), padding)
+        KvCache::new(self.layers.len(), padding, self.cache_dtype)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: TinyGPT-V `mini_gpt4.py`, `llama_proj` and `llama_proj2`; nothing lies between them.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 
 use crate::model::{
     config::LanguageConfig,
@@ -15,6 +15,7 @@ use crate::model::{
 pub struct Projection {
     first: Linear,
     second: Linear,
+    dtype: DType,
 }
 
 impl Projection {
@@ -29,6 +30,7 @@ impl Projection {
         Ok(Self {
             first: Linear::load(&w.pp("llama_proj"), token_width, mid)?,
             second: Linear::load(&w.pp("llama_proj2"), mid, config.hidden)?,
+            dtype: w.dtype(),
         })
     }
 
@@ -38,7 +40,8 @@ impl Projection {
     ///
     /// When `tokens` are of another width.
     pub fn forward_tapped(&self, tokens: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let mid = self.first.forward(tokens)?;
+        // Stored tokens are f32 whatever the model computes in.
+        let mid = self.first.forward(&tokens.to_dtype(self.dtype)?)?;
         tap.see("llama_proj", &mid);
         let out = self.second.forward(&mid)?;
         tap.see("llama_proj2", &out);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// Tokens by which a full cache grows at least.
 const GROWTH: usize = 64;
@@ -18,6 +18,7 @@ pub struct KvCache {
     /// For each row the places that nobody looks at.
     pub(super) hidden: Vec<Range<usize>>,
     pub(super) len: usize,
+    dtype: DType,
 }
 
 /// Keys and values `(rows, heads, capacity, head_dim)` of one layer.
@@ -27,12 +28,13 @@ pub(super) struct LayerCache {
 }
 
 impl KvCache {
-    /// An empty cache of `layers` layers for rows that begin with so much padding.
-    pub(super) fn new(layers: usize, padding: &[usize]) -> Self {
+    /// An empty cache of `layers` layers for rows that begin with so much padding, in `dtype`.
+    pub(super) fn new(layers: usize, padding: &[usize], dtype: DType) -> Self {
         Self {
             layers: (0..layers).map(|_| LayerCache::default()).collect(),
             hidden: padding.iter().map(|&n| 0..n).collect(),
             len: 0,
+            dtype,
         }
     }
 
@@ -105,6 +107,7 @@ impl KvCache {
             layers: layers.collect::<Result<_>>()?,
             hidden: padding.iter().map(|&n| self.len..self.len + n).collect(),
             len: self.len,
+            dtype: self.dtype,
         })
     }
 
@@ -140,7 +143,7 @@ impl KvCache {
                 let capacity = len.max(self.len + GROWTH).next_multiple_of(16);
                 let grow = |old: Option<&Tensor>| -> Result<Tensor> {
                     let shape = (rows, heads, capacity, dim);
-                    let new = Tensor::zeros(shape, keys.dtype(), keys.device())?;
+                    let new = Tensor::zeros(shape, self.dtype, keys.device())?;
                     if let Some(old) = old {
                         new.slice_set(&old.narrow(2, 0, self.len)?.contiguous()?, 2, 0)?;
                     }
@@ -150,8 +153,8 @@ impl KvCache {
                 (grow(old_keys.as_ref())?, grow(old_values.as_ref())?)
             }
         };
-        old_keys.slice_set(keys, 2, self.len)?;
-        old_values.slice_set(values, 2, self.len)?;
+        old_keys.slice_set(&keys.to_dtype(self.dtype)?, 2, self.len)?;
+        old_values.slice_set(&values.to_dtype(self.dtype)?, 2, self.len)?;
         let all = |xs: &Tensor| xs.narrow(2, 0, len)?.transpose(1, 2);
         let views = (all(&old_keys)?, all(&old_values)?);
         self.layers[layer].held = Some((old_keys, old_values));

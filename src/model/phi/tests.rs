@@ -49,7 +49,7 @@ fn tokens_one_by_one_give_what_all_at_once_give() {
 
 #[test]
 fn a_row_of_a_padded_batch_equals_the_row_alone() {
-    for weight_type in [WeightType::F32, WeightType::F16] {
+    for weight_type in [WeightType::F32, WeightType::F16, WeightType::Q8_0] {
         let phi = phi(weight_type);
         let prompts = [ids(3), ids(9), ids(6)];
         let embeds = prompts.each_ref().map(|ids| phi.embed(ids).unwrap());
