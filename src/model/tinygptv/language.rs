@@ -6,8 +6,8 @@ use candle_core::{Module, Result, Tensor};
 
 use super::ModelResult;
 use crate::model::config::Config;
-use crate::model::generate::{Decoding, Strategy, cross_entropy, generate, next_probabilities};
-use crate::model::phi::{KvCache, Phi, Session, left_pad};
+use crate::model::generate::{Decoding, Strategy, generate, next_probabilities};
+use crate::model::phi::{KvCache, Phi, Session};
 use crate::model::projection::Projection;
 use crate::model::prompt::{END_OF_ANSWER, PhiTokenizer, PromptIds, Template, clean_answer};
 use crate::model::weights::Weights;
@@ -197,20 +197,7 @@ impl Language {
         let condition = Tensor::cat(&[&bos, &self.embed_prompt(visual_tokens, &ids)?], 0)?;
         let answers: Vec<Vec<u32>> =
             options.iter().map(|option| self.tokenizer.encode(&format!("{option}{end}"))).collect();
-        let sequences: Vec<Tensor> = answers
-            .iter()
-            .map(|answer| Tensor::cat(&[&condition, &self.phi.embed(answer)?], 0))
-            .collect::<Result<_>>()?;
-        let (embeds, padding) = left_pad(&sequences)?;
-        let xs = self.phi.forward(&embeds, &mut self.phi.cache(&padding))?;
-        let tokens = xs.dim(1)?;
-        let mut losses = Vec::with_capacity(options.len());
-        for (row, answer) in answers.iter().enumerate() {
-            // The logits that predict the answer end one token before it does.
-            let before = xs.get(row)?.narrow(0, tokens - answer.len() - 1, answer.len())?;
-            losses.push(cross_entropy(&self.phi.logits(&before)?.to_vec2()?, answer));
-        }
-        Ok(losses)
+        Ok(self.phi.option_losses(&condition, &answers)?)
     }
 
     /// Runs `work` on a session and the prompts' embeddings, less the text before the picture
