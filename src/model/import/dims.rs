@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_as_published() {
-        assert_eq!(read("{}").unwrap(), Dims::default());
+        assert_eq!(read("{}").unwrap(), Dims { proj: None, ..Dims::default() });
         let dims =
             read(r#"{"vit": {"dim": 64}, "lora": [8, 2], "seed": 1, "img": ["L"]}"#).unwrap();
         assert_eq!((dims.vit.dim, dims.vit.depth, dims.lora), (64, 39, (8, 2.0)));
