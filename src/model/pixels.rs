@@ -11,7 +11,7 @@ use crate::decode::{DecodedImage, resize_bicubic};
 /// CLIP's channel means.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// CLIP's channel deviations.
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Pixel values `(images, 3, size, size)` of type `dtype` on `device`.
 ///

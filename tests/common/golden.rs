@@ -11,18 +11,18 @@ use tinyfind::model::bundle::WeightType;
 use tinyfind::model::import::{ImportOptions, ImportSources, Lora, import};
 
 /// Folder of the golden cases.
-pub fn goldens() -> PathBuf {
+pub(crate) fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/goldens")
 }
 
 /// The `dims` of a case.
-pub fn dims_of(case: &str) -> serde_json::Value {
+pub(crate) fn dims_of(case: &str) -> serde_json::Value {
     let text = std::fs::read_to_string(goldens().join(case).join("meta.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["dims"].clone()
 }
 
 /// Where the published files of both cases lie, for a training stage.
-pub fn sources(stage: u8) -> ImportSources {
+pub(crate) fn sources(stage: u8) -> ImportSources {
     let (a, b) = (goldens().join("a3"), goldens().join("b3"));
     ImportSources {
         vit: Some(a.join("eva_vit_g.pth")),
@@ -38,7 +38,7 @@ pub fn sources(stage: u8) -> ImportSources {
 }
 
 /// Path of the bundle; imported on the first call of a test run, into cargo's folder for that.
-pub fn bundle(stage: u8, weight_type: WeightType) -> PathBuf {
+pub(crate) fn bundle(stage: u8, weight_type: WeightType) -> PathBuf {
     static IMPORTING: Mutex<()> = Mutex::new(());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir_all(folder).unwrap();
