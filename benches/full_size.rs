@@ -3,7 +3,7 @@
 //!     cargo bench --bench full_size [-- q8_0 | f16 | q4k ...] [-- --photos DIR] [-- --parts]
 //!
 //! First writes bundles of the published sizes with random weights (so captions are noise, and
-//! always as long as they may be) under `target/full-size/`, in f16 and q8_0 unless types are
+//! always as long as they may be) under `target/full-size/`, in f16 and `q8_0` unless types are
 //! named. Then, for each: milliseconds a photo of every part, in this process; and the program
 //! over the photos of `tests/fixtures/photos` (or `DIR`): photos a minute by phase, peak memory,
 //! and the time and memory of a search over 1,000 photos.
