@@ -7,7 +7,9 @@
 
 mod part;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rayon::prelude::*;
 
@@ -75,8 +77,13 @@ impl SegmentWriter {
 
     /// Makes every record written so far durable.
     pub(crate) fn sync(&mut self) -> StoreResult<()> {
-        // Both wait for the same journal commit of the file system.
-        let (vectors, tokens) = rayon::join(|| self.vectors.sync(), || self.tokens.sync());
+        // Both wait for the same journal commit of the file system, and not on a thread of the
+        // pool, which computes.
+        let (vectors, tokens) = thread::scope(|scope| {
+            let vectors = scope.spawn(|| self.vectors.sync());
+            let tokens = self.tokens.sync();
+            (vectors.join().unwrap_or_else(|panic| resume_unwind(panic)), tokens)
+        });
         let created = vectors? | tokens?;
         if created { files::sync_folder(self.vectors.folder()) } else { Ok(()) }
     }
