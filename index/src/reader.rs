@@ -1,6 +1,6 @@
 //! Reading an index: one generation, from beginning to end.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -102,7 +102,7 @@ impl IndexReader {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<(DocId, f32)>, SearchError> {
-        Ok(best(self.text.scored(words, filter)?, limit))
+        Ok(best(self.text.scored(words, filter)?, limit, |hit| *hit))
     }
 
     /// The best `limit` photos that pass `filter` by the largest cosine between `query`, of any
@@ -149,15 +149,14 @@ impl IndexReader {
             if slots[at] != photo.slot {
                 at += 1;
             }
-            scored.push((photo.doc, cosines[at]));
+            scored.push((*photo, cosines[at]));
         }
-        let found = best(scored, limit);
-        for (doc, _) in &found {
-            if let Some(slot) = self.text.slot(*doc)? {
-                self.segments.verify_embedding(slot)?;
-            }
+        let found = best(scored, limit, |(photo, score)| (photo.doc, *score));
+        let verify: BTreeSet<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
+        for slot in verify {
+            self.segments.verify_embedding(slot)?;
         }
-        Ok(found)
+        Ok(found.into_iter().map(|(photo, score)| (photo.doc, score)).collect())
     }
 
     fn all_photos(&self) -> StoreResult<&[PhotoSlot]> {
@@ -348,10 +347,13 @@ impl CheckReport {
 }
 
 /// The `limit` best, best first, equal scores by ascending number.
-fn best(mut scored: Vec<(DocId, f32)>, limit: usize) -> Vec<(DocId, f32)> {
-    let order = |a: &(DocId, f32), b: &(DocId, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+fn best<T>(mut scored: Vec<T>, limit: usize, rank: impl Fn(&T) -> (DocId, f32)) -> Vec<T> {
+    let order = |a: &T, b: &T| {
+        let ((a, a_score), (b, b_score)) = (rank(a), rank(b));
+        b_score.total_cmp(&a_score).then(a.cmp(&b))
+    };
     if limit < scored.len() && limit > 0 {
-        scored.select_nth_unstable_by(limit - 1, order);
+        scored.select_nth_unstable_by(limit - 1, &order);
     }
     scored.truncate(limit);
     scored.sort_unstable_by(order);
@@ -366,10 +368,10 @@ mod tests {
     fn the_best_five_are_the_head_of_the_best_fifty() {
         let scored: Vec<(DocId, f32)> =
             (0..200_u64).map(|i| (DocId(i), ((i * 37) % 11) as f32)).collect();
-        let fifty = best(scored.clone(), 50);
-        assert_eq!(best(scored.clone(), 5), fifty[..5]);
+        let fifty = best(scored.clone(), 50, |hit| *hit);
+        assert_eq!(best(scored.clone(), 5, |hit| *hit), fifty[..5]);
         assert_eq!(fifty[0], (DocId(8), 10.0));
-        assert!(best(scored, 0).is_empty());
+        assert!(best(scored, 0, |hit| *hit).is_empty());
     }
 
     #[test]
