@@ -1,7 +1,7 @@
 //! Files that are replaced whole, and the lock that keeps writers apart.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, StoreError, StoreResult};
@@ -13,6 +13,25 @@ pub(crate) fn sync_folder(dir: &Path) -> StoreResult<()> {
         File::open(dir).and_then(|folder| folder.sync_all()).map_err(StoreError::io(dir))?;
     }
     Ok(())
+}
+
+/// Makes every file below a folder durable, and their names. Those that vanish meanwhile need
+/// nothing.
+pub(crate) fn sync_tree(dir: &Path) -> StoreResult<()> {
+    for entry in fs::read_dir(dir).map_err(StoreError::io(dir))? {
+        let path = entry.map_err(StoreError::io(dir))?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+            continue;
+        }
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StoreError::io(&path)(error));
+            }
+            _ => {}
+        }
+    }
+    sync_folder(dir)
 }
 
 /// Makes a folder and its parents; its own name is durable afterwards.

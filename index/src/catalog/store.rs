@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{StoreError, StoreResult};
+use crate::files;
 
 /// Pages that sled keeps in memory: the catalogue is read path by path, once a run.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -98,7 +99,10 @@ impl Store {
         catch_unwind(write)
             .map_err(|_| StoreError::lost(&self.path, "sled cannot make sense of it"))?
             .map_err(sled_error(&self.path))?;
-        Ok(())
+        // On Linux sled hands its log to the disk with `sync_file_range`, which flushes neither the
+        // size of the file nor the cache of the disk; values in files of their own it flushes
+        // nowhere.
+        files::sync_tree(&self.path)
     }
 }
 
