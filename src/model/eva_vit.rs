@@ -8,6 +8,7 @@ use std::{
 };
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
+use rayon::prelude::*;
 
 use crate::model::{
     config::VisionConfig,
@@ -56,6 +57,7 @@ impl EvaVit {
                 .to_device(&Device::Cpu)?,
             positions: Mutex::default(),
             blocks: (0..config.depth)
+                .into_par_iter()
                 .map(|i| Block::load(config, &blocks.pp(i)))
                 .collect::<Result<_>>()?,
             device: w.device().clone(),

@@ -108,8 +108,14 @@ impl Linear {
             }
             Stored::Dense(weight) => Weight::Dense(weight.to_dtype(w.dtype())?),
             Stored::Quantized(weight) => {
-                let padding = weight.shape().dims2()?.1 - input;
-                Weight::Quantized { product: QMatMul::from_arc(weight)?, padding }
+                let padded = weight.shape().dims2()?.1;
+                let product = QMatMul::from_arc(weight)?;
+                if w.device().is_cpu() {
+                    // candle rearranges a weight at its first product. Done here, the layers of a
+                    // part, which are read side by side, are rearranged side by side too.
+                    product.forward(&Tensor::zeros((1, padded), DType::F32, w.device())?)?;
+                }
+                Weight::Quantized { product, padding: padded - input }
             }
         };
         Ok(Self { weight, bias, lora: None, output })

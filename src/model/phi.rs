@@ -10,6 +10,7 @@ mod session;
 mod tests;
 
 use candle_core::{DType, Module, Result, Tensor};
+use rayon::prelude::*;
 
 use crate::model::{
     config::LanguageConfig,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use candle_core::{Module, Result, Tensor};
+use rayon::prelude::*;
 
 use crate::model::{
     config::QFormerConfig,
@@ -31,6 +32,7 @@ impl Stack {
         Ok(Self {
             norm: LayerNorm::load(&bert.pp("embeddings.LayerNorm"), config.hidden, config.eps)?,
             layers: (0..config.layers)
+                .into_par_iter()
                 .map(|i| Layer::load(config, &layers.pp(i), i, encoder_width, text))
                 .collect::<Result<_>>()?,
         })
