@@ -40,6 +40,20 @@ fn answers(model: &Path, index: &Path) -> Vec<String> {
     answers
 }
 
+/// Generation, photos and captions of the index; zeros before the first commit.
+fn committed(model: &Path, index: &Path) -> [u64; 3] {
+    let status = tinyfind(model, index, &["status", "--json"]).output().unwrap();
+    match status.status.code() {
+        Some(0) => {
+            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+            ["generation", "photos", "captioned"].map(|key| status[key].as_u64().unwrap())
+        }
+        // No index yet.
+        Some(1) => [0; 3],
+        code => panic!("the index cannot be read: {code:?}"),
+    }
+}
+
 #[test]
 fn a_run_killed_again_and_again_ends_like_one_never_killed() {
     let model = golden::bundle(3, WeightType::F32);
@@ -54,6 +68,7 @@ fn a_run_killed_again_and_again_ends_like_one_never_killed() {
     assert!(matches!(code, Some(0 | 2)), "{code:?}");
     let whole_run = start.elapsed();
 
+    let mut before = [0; 3];
     let kills = std::env::var("TINYFIND_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
     let mut random =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -64,9 +79,11 @@ fn a_run_killed_again_and_again_ends_like_one_never_killed() {
         sleep(moment);
         child.kill().unwrap();
         child.wait().unwrap();
-        // What was committed can be read at once, or there is nothing yet.
-        let status = tinyfind(&model, &killed, &["status", "--json"]).output().unwrap();
-        assert!(matches!(status.status.code(), Some(0..=2)));
+        // What was committed can be read at once and stays; before the first commit there is
+        // nothing.
+        let now = committed(&model, &killed);
+        assert!(now.iter().zip(&before).all(|(now, before)| now >= before), "{before:?} {now:?}");
+        before = now;
     }
     let code = tinyfind(&model, &killed, &["index", photos]).status().unwrap().code();
     assert!(matches!(code, Some(0 | 2)), "{code:?}");

@@ -32,7 +32,7 @@ use std::{
 };
 
 use candle_core::{DType, Device};
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::tensors::is_quantised;
@@ -252,6 +252,16 @@ impl Bundle {
     /// A tensor's data, as it lies in the file.
     pub(crate) fn data(&self, tensor: &TensorInfo) -> &[u8] {
         &self.inner.map[tensor.offset as usize..(tensor.offset + tensor.size) as usize]
+    }
+
+    /// Tells the system that a tensor is wanted soon, so that a disk reads it in one go instead
+    /// of page by page.
+    pub(crate) fn fetch(&self, tensor: &TensorInfo) {
+        let (from, length) = (tensor.offset as usize, tensor.size as usize);
+        // Only advice: without it reading takes longer.
+        if let Err(error) = self.inner.map.advise_range(Advice::WillNeed, from, length) {
+            tracing::debug!(%error, tensor = tensor.name, "pages were not fetched ahead");
+        }
     }
 
     /// Lets the system forget the pages of a tensor that was copied elsewhere, so that they do

@@ -107,6 +107,11 @@ pub struct LanguageConfig {
     pub lora_rank: Option<usize>,
 }
 
+/// Longest side of a picture that a model may ask for, in pixels.
+const MOST_PIXELS: usize = 4096;
+/// Longest sequence that a model may ask for, in tokens.
+const MOST_POSITIONS: usize = 65_536;
+
 impl Config {
     /// Checks that the sizes fit each other and are such that nothing computed from them
     /// overflows; configurations come from files.
@@ -122,6 +127,7 @@ impl Config {
                 ("patch", c.patch),
                 ("train size", c.train_size),
             ])?;
+            positive("vision epsilon", &[c.eps])?;
             layers("vision depth", c.depth)?;
             heads("vision", c.width, c.heads)?;
             if !c.train_size.is_multiple_of(c.patch) {
@@ -138,8 +144,15 @@ impl Config {
             ])?;
             layers("Q-Former layers", c.layers)?;
             heads("Q-Former", c.hidden, c.heads)?;
-            if self.vision.is_none() {
+            positive("Q-Former epsilons", &[c.eps, c.ln_vision_eps])?;
+            let Some(vision) = &self.vision else {
                 return Err("a Q-Former needs a vision part".to_owned());
+            };
+            if c.image_size > MOST_PIXELS || !c.image_size.is_multiple_of(vision.patch) {
+                return Err(format!(
+                    "pictures of {} px: at most {MOST_PIXELS}, a multiple of {}",
+                    c.image_size, vision.patch
+                ));
             }
         }
         if let Some(c) = &self.retrieval {
@@ -149,6 +162,9 @@ impl Config {
                 ("projection", c.projection),
                 ("longest text", c.max_text),
             ])?;
+            if c.max_text < 2 || c.max_text > c.positions {
+                return Err(format!("texts of {} tokens: 2 to {}", c.max_text, c.positions));
+            }
         }
         if let Some(c) = &self.language {
             sizes(&[
@@ -158,6 +174,10 @@ impl Config {
                 ("language intermediate", c.intermediate),
                 ("positions", c.max_positions),
             ])?;
+            positive("language epsilons", &[c.eps, c.rms_eps, c.rope_theta])?;
+            if c.max_positions > MOST_POSITIONS {
+                return Err(format!("{} positions: at most {MOST_POSITIONS}", c.max_positions));
+            }
             layers("language layers", c.layers)?;
             heads("language", c.hidden, c.heads)?;
             if c.rotary > c.head_dim() || c.rotary % 2 == 1 {
@@ -177,6 +197,14 @@ impl Config {
             return Err(format!("stage {} is not one of 1 to 4", self.stage));
         }
         Ok(())
+    }
+}
+
+/// Checks numbers that are divided by or under a root.
+fn positive(what: &str, values: &[f64]) -> Result<(), String> {
+    match values.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+        Some(value) => Err(format!("{what} cannot be {value}")),
+        None => Ok(()),
     }
 }
 

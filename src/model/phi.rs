@@ -44,8 +44,10 @@ impl Phi {
     pub fn load(config: &LanguageConfig, w: &Weights) -> Result<Self> {
         let (hidden, model) = (config.hidden, w.pp("model"));
         let below = model.pp("layers");
-        let layers: Vec<Layer> =
-            (0..config.layers).map(|i| Layer::load(config, &below.pp(i))).collect::<Result<_>>()?;
+        let layers: Vec<Layer> = (0..config.layers)
+            .into_par_iter()
+            .map(|i| Layer::load(config, &below.pp(i)))
+            .collect::<Result<_>>()?;
         // Beside quantised weights f16 is exact enough, and a batch's cache is large: 40 MB a
         // row for every 64 tokens in f32 at the published size.
         let half = w.device().is_cpu() && layers.iter().any(|layer| layer.qkv.is_quantised());

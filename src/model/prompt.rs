@@ -70,12 +70,9 @@ impl PhiTokenizer {
 
     /// Ids of `text`, nothing added.
     ///
-    /// # Panics
-    ///
-    /// Never: byte-level BPE has an id for every text.
+    /// Byte-level BPE has ids for every text; where a damaged tokenizer has none, it is none.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let encoded = self.inner.encode_fast(text, false);
-        encoded.expect("byte-level BPE encodes every text").get_ids().to_vec()
+        ids_of(&self.inner, text)
     }
 
     /// Text of `ids`, `<|endoftext|>` and ids without a token left out.
@@ -108,6 +105,17 @@ impl PhiTokenizer {
         match parts[..] {
             [left, right] => Ok(PromptIds { left: self.encode(left), right: self.encode(right) }),
             _ => Err(PromptError::Placeholder { found: parts.len() - 1 }),
+        }
+    }
+}
+
+/// Ids of `text`; none, with a warning, where the tokenizer fails.
+fn ids_of(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    match tokenizer.encode_fast(text, false) {
+        Ok(encoded) => encoded.get_ids().to_vec(),
+        Err(error) => {
+            tracing::warn!(%error, "the model's tokenizer cannot read a text");
+            Vec::new()
         }
     }
 }
@@ -203,9 +211,7 @@ impl BertTokenizer {
     /// When `max_len` is below 2; never for a text: unknown words become `[UNK]`.
     pub fn encode(&self, text: &str, max_len: usize) -> Vec<u32> {
         assert!(max_len >= 2, "room for [CLS] and [SEP]");
-        let encoded = self.inner.encode_fast(text, false);
-        let encoded = encoded.expect("WordPiece encodes every text");
-        let words = encoded.get_ids().iter().copied().take(max_len - 2);
+        let words = ids_of(&self.inner, text).into_iter().take(max_len - 2);
         std::iter::once(self.cls).chain(words).chain(std::iter::once(self.sep)).collect()
     }
 

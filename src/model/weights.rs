@@ -148,6 +148,7 @@ impl Weights {
             self.check(tensor, shape.dims())?;
             let dtype = dense_dtype(tensor.dtype)
                 .ok_or_else(|| self.error(tensor, "only matrices can be quantised"))?;
+            self.bundle.fetch(tensor);
             let data = self.bundle.data(tensor);
             let read = Tensor::from_raw_buffer(data, dtype, shape.dims(), &self.device)?;
             self.bundle.release(tensor);
@@ -159,6 +160,7 @@ impl Weights {
     fn quantised(&self, tensor: &TensorInfo, rows: usize, cols: usize) -> Result<QTensor> {
         let shape = (rows, cols.next_multiple_of(ROW_MULTIPLE));
         self.check(tensor, &[shape.0, shape.1])?;
+        self.bundle.fetch(tensor);
         let data = Cow::Borrowed(self.bundle.data(tensor));
         let storage = QStorage::from_data(data, &self.device, tensor.dtype)?;
         self.bundle.release(tensor);

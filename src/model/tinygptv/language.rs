@@ -168,7 +168,9 @@ impl Language {
         let shared: Vec<u32> = yes.iter().copied().filter(|id| no.contains(id)).collect();
         yes.retain(|id| !shared.contains(id));
         no.retain(|id| !shared.contains(id));
-        let sum = |row: &[f64], ids: &[u32]| ids.iter().map(|&id| row[id as usize]).sum::<f64>();
+        let sum = |row: &[f64], ids: &[u32]| -> f64 {
+            ids.iter().filter_map(|&id| row.get(id as usize)).sum()
+        };
         Ok(rows
             .iter()
             .map(|row| {
