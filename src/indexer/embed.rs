@@ -15,6 +15,7 @@ use tinyfind_index::{ContentHash, Features, FileStamp, NewPhoto, WriteError};
 use super::plan::{Before, Job, Plan};
 use super::read::{Contents, Memory, Outcome, Read, Readers, Window};
 use super::{IndexError, Phase, Run};
+use crate::crawl::Problem;
 use crate::decode::DecodedImage;
 use crate::vlm::{self, Vlm, VlmError};
 
@@ -207,12 +208,13 @@ impl Run<'_> {
                 ledger.failures.extend(hash.map(|hash| (hash, reason)));
             }
             Step::Other(Outcome::Unread { reason }) => {
-                // The photo that the index has of this path may still be there.
-                if !matches!(job.before, Before::Photo(_)) {
-                    self.writer.fail(&job.path, NEVER, &reason)?;
+                if matches!(job.before, Before::Photo(_)) {
+                    // The photo that the index has of this path may still be there. It stays,
+                    // so this is not one of the failures that the index lists.
+                    self.summary.problems.push(Problem { path: job.path.clone(), reason });
+                } else {
+                    self.fail(job, NEVER, &reason)?;
                 }
-                self.summary.failed += 1;
-                self.reporter.failed(&job.path, &reason);
             }
             Step::Other(Outcome::Vanished) => {
                 if job.before != Before::Nothing {

@@ -83,7 +83,7 @@ pub struct Summary {
     pub removed: u64,
     /// Photos that stand as they were and were not opened.
     pub unchanged: u64,
-    /// Files that could not be read in this run.
+    /// Files that could not be read in this run; the index lists them with the reason.
     pub failed: u64,
     /// Files that failed in an earlier run, did not change, and were not tried again.
     pub still_failed: u64,
@@ -93,7 +93,8 @@ pub struct Summary {
     pub unsupported: BTreeMap<Unreadable, u64>,
     /// Videos, which are passed by.
     pub videos: u64,
-    /// Folders and files that could not be looked at; the photos below them stay as they were.
+    /// Folders and files that could not be looked at; the photos that the index has of them and
+    /// below them stay as they were.
     pub problems: Vec<Problem>,
     /// Roots that are missing or empty although the index holds photos of them, with their
     /// number: they were kept.
