@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use tinyfind_index::{DocId, IndexReader, Matrix, SearchError};
+use tinyfind_index::{ContentHash, DocId, IndexReader, Matrix, SearchError, StoredPhoto};
 
 use crate::decode::{DecodeError, DecodedImage, PhotoFile, decode_file};
 use crate::search::check_model;
@@ -15,9 +15,10 @@ use crate::vlm::{Question, Result, Turn, Vlm, VlmError};
 /// A photo that somebody wants to know something about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// Its number in the index, where it is known.
-    pub doc: Option<DocId>,
-    /// Where it lies, as the crawl names it: absolute.
+    /// Its number and content when it was last seen in the index, where they are known: it is
+    /// found by them if it was moved since.
+    pub seen: Option<(DocId, ContentHash)>,
+    /// Where it lies, or lay, as the crawl names it: absolute.
     pub path: PathBuf,
 }
 
@@ -93,23 +94,34 @@ fn stored(
     reader: &IndexReader,
     subject: &Subject,
 ) -> std::result::Result<Option<Photo>, SearchError> {
-    let by_number = subject.doc.map(|doc| reader.photo(doc)).transpose()?.flatten();
-    let found = match by_number {
-        Some(photo) => Some(photo),
-        None => match reader.find_path(&subject.path)? {
-            Some(doc) => reader.photo(doc)?,
-            None => None,
-        },
-    };
-    let Some(photo) = found.filter(|photo| is_current(&photo.path, photo.hash)) else {
+    let Some(photo) = find(reader, subject)?.filter(|photo| is_current(&photo.path, photo.hash))
+    else {
         return Ok(None);
     };
     let visual_tokens = reader.visual_tokens(photo.doc)?;
     Ok(Some(Photo { path: photo.path, visual_tokens, caption: photo.caption }))
 }
 
+/// The photo that the index has at the path of `subject`, unless that is another one by now and
+/// the one that was seen has been moved. Numbers alone prove nothing: a new index counts anew.
+fn find(
+    reader: &IndexReader,
+    subject: &Subject,
+) -> std::result::Result<Option<StoredPhoto>, SearchError> {
+    let number = reader.find_path(&subject.path)?;
+    let at_path = number.map(|doc| reader.photo(doc)).transpose()?.flatten();
+    let Some((doc, hash)) = subject.seen else {
+        return Ok(at_path);
+    };
+    if at_path.as_ref().is_some_and(|photo| photo.hash == hash) {
+        return Ok(at_path);
+    }
+    let moved = reader.photo(doc)?.filter(|photo| photo.hash == hash);
+    Ok(moved.or(at_path))
+}
+
 /// Whether a file still holds what was indexed, or is gone altogether (an unplugged disk).
-fn is_current(path: &Path, hash: tinyfind_index::ContentHash) -> bool {
+fn is_current(path: &Path, hash: ContentHash) -> bool {
     match PhotoFile::read(path) {
         Ok(file) => file.hash() == hash,
         Err(DecodeError::Io { source }) => source.kind() == ErrorKind::NotFound,
@@ -197,8 +209,6 @@ impl Conversation {
 
 #[cfg(test)]
 mod tests {
-    use tinyfind_index::ContentHash;
-
     use super::*;
     use crate::search::testing::{BLUE, Picture, RED, index};
     use crate::vlm::FakeVlm;
@@ -209,7 +219,7 @@ mod tests {
     }
 
     fn subject(path: &Path) -> Subject {
-        Subject { doc: None, path: path.to_owned() }
+        Subject { seen: None, path: path.to_owned() }
     }
 
     fn colors(vlm: &mut FakeVlm, photos: &[Photo]) -> Vec<String> {
@@ -250,6 +260,33 @@ mod tests {
         assert_eq!(colors(&mut vlm, &photos), ["blue"; 5]);
         assert_eq!((vlm.calls().embedded, vlm.calls().embed_batches), (5, 3));
         assert_eq!(photos[0].caption, None);
+    }
+
+    #[test]
+    fn a_number_counts_only_for_the_content_that_was_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (red, blue) = (ContentHash::of(b"red"), ContentHash::of(b"blue"));
+        let mut pictures = [Picture::new(path("red.png"), RED), Picture::new(path("b"), BLUE)];
+        (pictures[0].hash, pictures[1].hash) = (Some(red), Some(blue));
+        let reader = index(&path("index"), &pictures, true);
+        let at = |name| reader.find_path(&path(name)).unwrap().unwrap();
+        let mut vlm = FakeVlm::default();
+        let mut open = |name: &str, doc, hash| {
+            let subject = Subject { seen: Some((doc, hash)), path: path(name) };
+            let opened = open_photos(Some(&reader), &mut vlm, &[subject]).unwrap().remove(0);
+            opened.ok().map(|photo| photo.path)
+        };
+        // Another index gave the numbers.
+        assert_eq!(open("red.png", at("b"), red), Some(path("red.png")));
+        // Moved since, whether or not another photo took its place.
+        assert_eq!(open("moved.png", at("b"), blue), Some(path("b")));
+        assert_eq!(open("red.png", at("b"), blue), Some(path("b")));
+        // The path holds another content, and the one that was seen is gone.
+        assert_eq!(open("red.png", at("b"), ContentHash::of(b"old")), Some(path("red.png")));
+        // All that is left of it is a number, which means another photo now.
+        assert_eq!(open("gone.png", at("b"), red), None);
+        assert_eq!(vlm.calls().embedded, 0);
     }
 
     #[test]

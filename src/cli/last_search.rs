@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tinyfind_index::DocId;
+use tinyfind_index::{ContentHash, DocId};
 
 use super::hits::JsonPath;
 use super::report::hinted;
@@ -26,6 +26,7 @@ pub(crate) struct LastSearch {
 struct LastHit {
     rank: usize,
     doc: DocId,
+    hash: ContentHash,
     #[serde(flatten)]
     path: JsonPath,
 }
@@ -37,6 +38,8 @@ pub(crate) struct Remembered {
     pub(crate) rank: usize,
     /// Its number in the index that was searched.
     pub(crate) doc: DocId,
+    /// Its content then.
+    pub(crate) hash: ContentHash,
     /// Where it lay.
     pub(crate) path: PathBuf,
 }
@@ -44,8 +47,12 @@ pub(crate) struct Remembered {
 impl LastSearch {
     /// Of the search for `query` in the index `index`.
     pub(crate) fn new(index: &Path, query: String, hits: &[Hit]) -> Self {
-        let keep =
-            |hit: &Hit| LastHit { rank: hit.rank, doc: hit.doc, path: hit.path.as_path().into() };
+        let keep = |hit: &Hit| LastHit {
+            rank: hit.rank,
+            doc: hit.doc,
+            hash: hit.hash,
+            path: hit.path.as_path().into(),
+        };
         Self { index: index.into(), query, hits: hits.iter().map(keep).collect() }
     }
 
@@ -118,6 +125,6 @@ impl LastSearch {
 
 impl From<&LastHit> for Remembered {
     fn from(hit: &LastHit) -> Self {
-        Self { rank: hit.rank, doc: hit.doc, path: hit.path.clone().into() }
+        Self { rank: hit.rank, doc: hit.doc, hash: hit.hash, path: hit.path.clone().into() }
     }
 }

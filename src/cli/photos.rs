@@ -2,6 +2,7 @@
 //! search.
 
 use std::ffi::OsString;
+use std::io::ErrorKind::NotFound;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,10 @@ use tinyfind_index::{IndexReader, OpenError};
 use super::globals::Globals;
 use super::last_search::Remembered;
 use super::printer::Printer;
+use super::report::hinted;
 use super::{folders, open};
 use crate::ask::{Photo, Subject, open_photos};
+use crate::decode::DecodeError;
 use crate::vlm::Vlm;
 
 /// A photo as a person named it.
@@ -28,7 +31,7 @@ pub(crate) struct Named {
 
 impl From<Remembered> for Named {
     fn from(hit: Remembered) -> Self {
-        let subject = Subject { doc: Some(hit.doc), path: hit.path.clone() };
+        let subject = Subject { seen: Some((hit.doc, hit.hash)), path: hit.path.clone() };
         Self { rank: hit.rank, shown: hit.path, subject }
     }
 }
@@ -38,7 +41,7 @@ impl Named {
     pub(crate) fn file(rank: usize, path: PathBuf) -> Self {
         // A folder that is not there any more may still be in the index.
         let crawled = folders::as_crawled(&path).unwrap_or_else(|_| path.clone());
-        Self { rank, shown: path, subject: Subject { doc: None, path: crawled } }
+        Self { rank, shown: path, subject: Subject { seen: None, path: crawled } }
     }
 
     /// The files at `paths`; `-` stands for the paths on stdin, one a line, or each ended by a
@@ -99,12 +102,24 @@ pub(crate) fn open_all(
             Ok(photo) => opened.push((named, photo)),
             Err(error) => {
                 failed += 1;
-                let cannot = format!("`{}` {}", named.shown.display(), error.reason());
-                printer.error(&anyhow::anyhow!(cannot));
+                printer.error(&explain(&named, &error));
             }
         }
     }
     Ok(Opened { vlm, photos: opened, failed })
+}
+
+/// Why a photo could not be opened, and what to do about a hit that is gone.
+fn explain(named: &Named, error: &DecodeError) -> anyhow::Error {
+    let shown = named.shown.display();
+    let is_gone = matches!(error, DecodeError::Io { source } if source.kind() == NotFound);
+    if is_gone && named.subject.seen.is_some() {
+        return hinted(
+            anyhow::anyhow!("`{shown}` is gone, and the index does not hold it any more"),
+            "search again: the hits are those of an earlier index",
+        );
+    }
+    anyhow::anyhow!("`{shown}` {}", error.reason())
 }
 
 #[cfg(test)]

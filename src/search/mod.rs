@@ -10,11 +10,13 @@ pub mod query;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use tinyfind_index::{DocId, IndexReader, ModelSpec, PhotoMetadata, Term, reciprocal_rank_fusion};
+use tinyfind_index::{
+    ContentHash, DocId, IndexReader, ModelSpec, PhotoMetadata, Term, reciprocal_rank_fusion,
+};
 
 pub use self::period::Period;
 pub use self::query::{Query, QueryError};
@@ -49,6 +51,8 @@ pub struct Hit {
     pub score: f32,
     /// Where the photo lies.
     pub path: PathBuf,
+    /// Hash of the content that was indexed.
+    pub hash: ContentHash,
     /// What the model says it shows, once it has been captioned.
     pub caption: Option<String>,
     /// Byte ranges of the words of the caption that the query names, ascending, disjoint.
@@ -130,7 +134,7 @@ pub fn search(
     let Some(text) = query.text() else {
         let newest = reader.by_filter(&filter, options.top)?;
         let ranked = newest.into_iter().map(|doc| (doc, 1.0));
-        return hits(reader, ranked, &Lists::default(), &terms, options);
+        return hits(reader, ranked, &HashMap::new(), &terms, options);
     };
     let limit = options.top.max(CANDIDATES);
     let words = reader.by_words(&terms, &filter, limit)?;
@@ -144,11 +148,11 @@ pub fn search(
         }
     };
     let lists = Lists { words, meaning };
-    hits(reader, lists.fused().into_iter(), &lists, &terms, options)
+    hits(reader, lists.fused().into_iter(), &lists.scores(), &terms, options)
 }
 
 /// What each side found, best first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lists {
     words: Vec<(DocId, f32)>,
     /// `None` where the model was not asked.
@@ -163,9 +167,16 @@ impl Lists {
         fuse(&lists, CANDIDATES)
     }
 
-    fn scores(&self, doc: DocId) -> SourceScores {
-        let find = |list: &[(DocId, f32)]| list.iter().find(|(it, _)| *it == doc).map(|it| it.1);
-        SourceScores { words: find(&self.words), meaning: self.meaning.as_deref().and_then(find) }
+    /// What each side made of every photo that either of them found.
+    fn scores(&self) -> HashMap<DocId, SourceScores> {
+        let mut scores: HashMap<DocId, SourceScores> = HashMap::new();
+        for (doc, score) in &self.words {
+            scores.entry(*doc).or_default().words = Some(*score);
+        }
+        for (doc, score) in self.meaning.iter().flatten() {
+            scores.entry(*doc).or_default().meaning = Some(*score);
+        }
+        scores
     }
 }
 
@@ -195,7 +206,7 @@ fn fuse(lists: &[Vec<DocId>], depth: usize) -> Vec<(DocId, f32)> {
 fn hits(
     reader: &IndexReader,
     ranked: impl Iterator<Item = (DocId, f32)>,
-    lists: &Lists,
+    scores: &HashMap<DocId, SourceScores>,
     terms: &[Term],
     options: SearchOptions,
 ) -> Result<Vec<Hit>, FindError> {
@@ -212,10 +223,11 @@ fn hits(
             doc,
             score,
             path: photo.path,
+            hash: photo.hash,
             caption: photo.caption,
             highlights,
             metadata: photo.metadata,
-            scores: lists.scores(doc),
+            scores: scores.get(&doc).copied().unwrap_or_default(),
         });
     }
     Ok(hits)

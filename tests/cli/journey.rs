@@ -318,6 +318,76 @@ fn a_model_without_retrieval_is_refused_before_it_makes_an_index() {
 }
 
 #[test]
+fn a_model_without_language_indexes_without_captions() {
+    let env = Env::new();
+    paint(&env, "red.png", [220, 20, 20]);
+    let sources = ImportSources { phi: None, checkpoint: None, ..golden::sources(3) };
+    let options = ImportOptions { weight_type: WeightType::F32, lora: Lora::Merge, name: None };
+    import(&sources, &options, &env.home().join("mute.gguf"), &mut |_| ()).unwrap();
+    let run = env.run("--model mute.gguf index photos");
+    insta::assert_snapshot!(steady(&run.text()), @r"
+    exit 0
+    --- stdout
+    --- stderr
+    found: 1 new
+    embedding: 1 of 1 (100 %)
+    1 added
+    no captions were written: the model `blip2-retrieval` has no language part
+    ");
+    assert_eq!(env.run("--model mute.gguf search -f red").stdout(), "~/photos/red.png\n");
+}
+
+#[test]
+fn a_hit_is_never_another_photo_after_the_index_was_made_anew() {
+    let env = home_with_photos();
+    env.run("-q index photos");
+    env.run("search path:sea");
+    let sea = env.run("ask --json 1 what is it?").stdout();
+    std::fs::rename(env.home().join("photos/sea.png"), env.home().join("photos/a.png")).unwrap();
+    env.run("-q index photos");
+    assert_eq!(env.run("ask --json 1 what is it?").stdout(), sea, "it was moved");
+
+    // Now the numbers mean other photos.
+    std::fs::remove_dir_all(env.home().join(".local/share/tinyfind/index")).unwrap();
+    std::fs::remove_file(env.home().join("photos/a.png")).unwrap();
+    paint(&env, "0.png", [1, 2, 3]);
+    env.run("-q index photos");
+    insta::assert_snapshot!(env.run("ask 1 what is it?").text(), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: `~/photos/sea.png` is gone, and the index does not hold it any more
+    hint: search again: the hits are those of an earlier index
+    ");
+}
+
+#[test]
+fn a_photo_that_cannot_be_read_now_is_kept_and_told_with_the_reason() {
+    let env = Env::new();
+    install(&env, 3, "tiny");
+    let path = paint(&env, "red.png", [220, 20, 20]);
+    env.run("-q index photos");
+    paint(&env, "red.png", [20, 20, 220]);
+    let touched = Command::new("touch").args(["-d", "2001-01-01"]).arg(&path).status().unwrap();
+    let locked = Command::new("chmod").arg("0").arg(&path).status().unwrap();
+    assert!(touched.success() && locked.success());
+    if std::fs::read(&path).is_ok() {
+        return; // Root reads everything.
+    }
+    let run = env.run("index photos");
+    insta::assert_snapshot!(steady(&run.text()), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    found: 1 changed
+    embedding: 1 of 1 (100 %)
+    no photos
+    warning: `~/photos/red.png` cannot be read: Permission denied (os error 13)
+    ");
+    assert_eq!(env.run("search -f path:red").stdout(), "~/photos/red.png\n");
+}
+
+#[test]
 fn a_missing_folder_is_told_and_fails_the_run() {
     let env = home_with_photos();
     env.run("-q index photos");
