@@ -138,10 +138,19 @@ fn caption_line(printer: &Printer, hit: &Hit) -> String {
     line
 }
 
-/// `text` with a space for every control character, byte for byte: ranges of the one fit the
+/// `text` with spaces for every control character, byte for byte: ranges of the one fit the
 /// other, and nothing that a model wrote moves a cursor.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_control() { ' ' } else { c }).collect()
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // U+0080 to U+009F, which some terminals obey too, are two bytes long.
+            line.extend(std::iter::repeat_n(' ', c.len_utf8()));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// `2019-07-14T10:30:00`, with `+02:00` behind it where the photo tells its clock.
@@ -175,6 +184,11 @@ mod tests {
             let back: JsonPath = serde_json::from_str(&json).unwrap();
             assert_eq!(PathBuf::from(back), path);
         }
+    }
+
+    #[test]
+    fn control_characters_become_spaces_of_their_length() {
+        assert_eq!(one_line("a\x1b[1m\nü\u{9b}2Jb\x7f"), "a [1m ü  2Jb ");
     }
 
     #[test]

@@ -95,8 +95,8 @@ impl Printer {
         paint(self.stdout.color, style, text)
     }
 
-    /// Writes `path` to stdout byte for byte, but for control characters where a terminal would
-    /// obey them: a file name must not move a cursor.
+    /// Writes `path` to stdout byte for byte, but for control characters, and bytes that are not
+    /// UTF-8, where a terminal might obey them: a file name must not move a cursor.
     pub(crate) fn path(&mut self, path: &Path) -> io::Result<()> {
         if self.stdout.is_terminal {
             let shown = printable(path.as_os_str());
@@ -166,26 +166,41 @@ pub(super) fn wants_color(choice: ColorChoice, is_terminal: bool) -> bool {
     }
 }
 
-/// The bytes of `name` with each control character as `\xNN`.
+/// The bytes of `name` with those of control characters and those that are not UTF-8 as `\xNN`:
+/// some terminals obey U+0080 to U+009F, as characters or as bytes.
 fn printable(name: &OsStr) -> Vec<u8> {
     let mut shown = Vec::with_capacity(name.len());
-    for &byte in name.as_encoded_bytes() {
-        if byte.is_ascii_control() {
+    let escape = |shown: &mut Vec<u8>, bytes: &[u8]| {
+        for byte in bytes {
             shown.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
-        } else {
-            shown.push(byte);
         }
+    };
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let mut buffer = [0; 4];
+            let bytes = c.encode_utf8(&mut buffer).as_bytes();
+            if c.is_control() {
+                escape(&mut shown, bytes);
+            } else {
+                shown.extend_from_slice(bytes);
+            }
+        }
+        escape(&mut shown, chunk.invalid());
     }
     shown
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
     fn control_characters_of_a_name_do_not_reach_a_terminal() {
         assert_eq!(printable(OsStr::new("a\x1b[2Jü.jpg")), "a\\x1b[2Jü.jpg".as_bytes());
+        assert_eq!(printable(OsStr::new("a\u{9b}2J")), b"a\\xc2\\x9b2J");
+        assert_eq!(printable(OsStr::from_bytes(b"a\x9b2J")), b"a\\x9b2J");
     }
 
     #[test]
