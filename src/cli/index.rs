@@ -74,15 +74,16 @@ pub(crate) fn run(
     let folder = folders::index(globals)?;
     // The model of the index goes on with it, whichever else is installed.
     let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
-    let mut vlm = open::open_model(globals, made_by.as_ref())?;
+    let mut vlm = open::open_bundle(globals, made_by.as_ref())?;
     check_parts(vlm.spec())?;
+    let can_caption = vlm.config().language.is_some();
     let open_writer = if args.rebuild { IndexWriter::rebuild } else { IndexWriter::open };
     let mut writer = open_writer(&folder, vlm.spec()).map_err(open::explain_open)?;
     let request = IndexRequest {
         roots: args.paths.clone(),
         exclude: args.exclude.clone(),
         follow_links: args.follow_links,
-        no_caption: args.no_caption,
+        no_caption: args.no_caption || !can_caption,
         retry_failed: args.retry_failed,
         prune: args.prune,
         threads: args.threads,
@@ -90,11 +91,17 @@ pub(crate) fn run(
     let mut teller = Teller { progress: Progress::new(globals), failures: 0 };
     let cancel = cancel_on_signal(teller.progress.speaker().clone())?;
     let begun = Instant::now();
-    let summary = indexer::run(&mut writer, &mut *vlm, &request, &mut teller, &cancel);
+    let summary = indexer::run(&mut writer, &mut vlm, &request, &mut teller, &cancel);
     drop(teller);
     let summary = summary?;
     tell_what_was_done(&summary, begun, printer);
     tell_what_is_left(&summary, printer);
+    if !can_caption && !args.no_caption {
+        printer.note(&format!(
+            "no captions were written: the model `{}` has no language part",
+            vlm.spec().name
+        ));
+    }
     let failed = summary.failed > 0 || !summary.problems.is_empty() || summary.interrupted;
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
 }

@@ -72,14 +72,21 @@ pub(crate) fn open_model(
     globals: &Globals,
     made_by: Option<&ModelSpec>,
 ) -> anyhow::Result<Box<dyn Vlm>> {
+    Ok(Box::new(open_bundle(globals, made_by)?))
+}
+
+/// As [`open_model`], for those who want to know which parts the model has.
+pub(crate) fn open_bundle(
+    globals: &Globals,
+    made_by: Option<&ModelSpec>,
+) -> anyhow::Result<TinyGptV> {
     let path = find_model(globals, made_by)?;
     tracing::info!(path = %path.display(), "opening the model");
     let device = globals
         .device
         .open()
         .hint(|| "`--device cpu` always works, `--device auto` takes what there is")?;
-    let model = TinyGptV::open(&path, &device).hint(|| {
+    TinyGptV::open(&path, &device).hint(|| {
         format!("`tinyfind model verify {}` tells what is wrong with the file", path.display())
-    })?;
-    Ok(Box::new(model))
+    })
 }
