@@ -68,7 +68,8 @@ pub trait Vlm: Send {
 
     /// Side, in pixels, of the square that [`Vlm::embed_images`] looks at: the largest where
     /// there are several. Pictures already of that size are used as they are, so callers may
-    /// shrink early (with [`crate::decode::resize_bicubic`]) to save memory.
+    /// shrink early (with [`crate::decode::resize_bicubic`]) to save memory; where there are
+    /// several sizes the smaller picture is then made of the larger.
     fn input_size(&self) -> u32;
 
     /// How many photos a call of [`Vlm::embed_images`] should hold.
