@@ -22,7 +22,7 @@
 //! | floor | what | modules |
 //! |---|---|---|
 //! | 4 | the program: one verb a file, no work of its own | [`cli`], `main.rs` |
-//! | 3 | the jobs | [`indexer`], [`search`], [`ask`] |
+//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`] |
 //! | 2 | the model on candle | [`model`] |
 //! | 1 | folders to files to pixels; the contract with a model | [`crawl`], [`decode`], [`vlm`] |
 //! | 0 | catalogue, text and vectors; no model, no pixels, no terminal | crate [`tinyfind_index`] |
@@ -58,9 +58,8 @@
 //!
 //! # Places left for what comes later
 //!
-//! Own CPU and GPU kernels stand behind [`model::layers`] and [`model::kernels`]; training,
-//! serving and evaluation become `src/train/` (floor 3), `src/serve/` (floor 4) and `src/eval/`
-//! (floor 3); the index keeps `coarse/` and `graph/` for its approximate first stages.
+//! Own CPU and GPU kernels stand behind [`model::layers`] and [`model::kernels`]; serving and
+//! evaluation become `src/serve/` (floor 4) and `src/eval/` (floor 3); the index keeps `coarse/` and `graph/` for its approximate first stages.
 
 pub mod crawl;
 pub mod decode;
@@ -71,5 +70,6 @@ pub mod model;
 pub mod ask;
 pub mod indexer;
 pub mod search;
+pub mod train;
 
 pub mod cli;

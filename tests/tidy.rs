@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 10] = [
     ("crawl", 1),
     ("decode", 1),
     ("vlm", 1),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 9] = [
     ("indexer", 3),
     ("search", 3),
     ("ask", 3),
+    ("train", 3),
     ("cli", 4),
     ("main", 4),
 ];

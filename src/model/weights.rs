@@ -1,6 +1,11 @@
 //! Access to the tensors of a bundle, read one by one when a part asks for them.
 
-use std::{borrow::Cow, fmt::Display, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use candle_core::{
     DType, Device, Error, Result, Shape, Tensor,
@@ -19,6 +24,17 @@ pub struct Weights {
     prefix: String,
     device: Device,
     dtype: DType,
+    training: Option<Arc<Training>>,
+}
+
+/// What stands before the file while a model is trained; see [`Weights::training`].
+#[derive(Debug)]
+struct Training {
+    /// Tensors that are trained, by their full names, in f32.
+    trained: BTreeMap<String, Tensor>,
+    /// Tensors of the file that were read, by name and type, so that networks can be put
+    /// together anew for every step.
+    frozen: Mutex<HashMap<(String, Option<DType>), Tensor>>,
 }
 
 /// A linear layer's weight as it lies in the file.
@@ -30,16 +46,41 @@ pub enum Stored {
     Quantized(Arc<QTensor>),
 }
 
-/// A table of `rows` vectors that stays in the file.
+/// A table of `rows` vectors that stays in the file, or one that is trained.
 #[derive(Debug, Clone)]
 pub struct RowTable {
-    weights: Weights,
-    tensor: TensorInfo,
+    rows: usize,
+    dim: usize,
+    source: Rows,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    File { weights: Weights, tensor: TensorInfo },
+    Trained(Tensor),
 }
 
 impl Weights {
     pub(crate) fn new(bundle: Bundle, device: Device, dtype: DType) -> Self {
-        Self { bundle, prefix: String::new(), device, dtype }
+        Self { bundle, prefix: String::new(), device, dtype, training: None }
+    }
+
+    /// The same weights with `trained` before them: tensors by their full names in the bundle,
+    /// in f32 on [`Weights::device`], of which some may not be in the file at all (a LoRA, the
+    /// auxiliary heads of a recipe).
+    ///
+    /// Networks read from the result track gradients where they use a trained tensor. A network
+    /// may hold values computed from its tensors, so it is read anew after each update; tensors
+    /// of the file are read once and then kept. Quantised ones become dense, f16 on a CPU.
+    #[must_use]
+    pub fn training(self, trained: BTreeMap<String, Tensor>) -> Self {
+        let training = Training { trained, frozen: Mutex::default() };
+        Self { training: Some(Arc::new(training)), ..self }
+    }
+
+    /// The trained tensor `name`, if it is one.
+    fn trained(&self, name: &str) -> Option<&Tensor> {
+        self.training.as_ref()?.trained.get(&self.full_name(name))
     }
 
     /// The weights below `name`, joined to the prefix by a dot.
@@ -50,11 +91,14 @@ impl Weights {
 
     /// Whether there is a tensor `name` below the prefix.
     pub fn contains(&self, name: &str) -> bool {
-        self.bundle.find(&self.full_name(name)).is_some()
+        self.trained(name).is_some() || self.bundle.find(&self.full_name(name)).is_some()
     }
 
     /// Sizes of the tensor `name` as stored, rows of quantised weights with their padding.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        if let Some(tensor) = self.trained(name) {
+            return Some(tensor.dims());
+        }
         self.bundle.find(&self.full_name(name)).map(|t| t.shape.as_slice())
     }
 
@@ -92,7 +136,15 @@ impl Weights {
     ///
     /// When it is missing or has another shape.
     pub fn stored(&self, rows: usize, cols: usize, name: &str) -> Result<Stored> {
+        if self.trained(name).is_some() {
+            return self.get((rows, cols), name).map(Stored::Dense);
+        }
         let tensor = self.find(name)?;
+        if self.training.is_some() && is_quantised(tensor.dtype) {
+            // Gradients pass through dense weights only.
+            let dtype = if self.device.is_cpu() { DType::F16 } else { self.dtype };
+            return self.dense(&Shape::from((rows, cols)), name, Some(dtype)).map(Stored::Dense);
+        }
         if !is_quantised(tensor.dtype) {
             // A GPU multiplies in one type only, so there the weight is converted once.
             let dtype = (!self.device.is_cpu()).then_some(self.dtype);
@@ -107,12 +159,17 @@ impl Weights {
     ///
     /// When it is missing, quantised or of another shape.
     pub fn rows(&self, rows: usize, dim: usize, name: &str) -> Result<RowTable> {
+        if self.trained(name).is_some() {
+            let table = self.get((rows, dim), name)?;
+            return Ok(RowTable { rows, dim, source: Rows::Trained(table) });
+        }
         let tensor = self.find(name)?;
         if is_quantised(tensor.dtype) {
             return Err(self.error(tensor, "a quantised table cannot be read by rows"));
         }
         self.check(tensor, &[rows, dim])?;
-        Ok(RowTable { weights: self.clone(), tensor: tensor.clone() })
+        let source = Rows::File { weights: self.clone(), tensor: tensor.clone() };
+        Ok(RowTable { rows, dim, source })
     }
 
     fn full_name(&self, name: impl Display) -> String {
@@ -140,6 +197,33 @@ impl Weights {
     }
 
     fn dense(&self, shape: &Shape, name: &str, dtype: Option<DType>) -> Result<Tensor> {
+        let Some(training) = &self.training else {
+            return self.read(shape, name, dtype);
+        };
+        let full_name = self.full_name(name);
+        if let Some(tensor) = training.trained.get(&full_name) {
+            if tensor.shape() != shape {
+                candle_core::bail!(
+                    "the trained tensor `{full_name}` has the shape {:?}, expected {shape:?}",
+                    tensor.dims()
+                );
+            }
+            return tensor.to_dtype(dtype.unwrap_or(self.dtype));
+        }
+        let key = (full_name, dtype);
+        let known = || training.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tensor) = known().get(&key)
+            && tensor.shape() == shape
+        {
+            return Ok(tensor.clone());
+        }
+        let tensor = self.read(shape, name, dtype)?;
+        known().insert(key, tensor.clone());
+        Ok(tensor)
+    }
+
+    /// The tensor `name` of the file.
+    fn read(&self, shape: &Shape, name: &str, dtype: Option<DType>) -> Result<Tensor> {
         let tensor = self.find(name)?;
         let read = if let (true, &[rows, cols]) = (is_quantised(tensor.dtype), shape.dims()) {
             let quantised = self.quantised(tensor, rows, cols)?;
@@ -180,17 +264,17 @@ fn dense_dtype(dtype: GgmlDType) -> Option<DType> {
 impl RowTable {
     /// Vectors in the table.
     pub fn len(&self) -> usize {
-        self.tensor.shape[0]
+        self.rows
     }
 
     /// Whether the table holds no vectors.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.rows == 0
     }
 
     /// Length of a vector.
     pub fn dim(&self) -> usize {
-        self.tensor.shape[1]
+        self.dim
     }
 
     /// The vectors at `ids`: `(ids.len(), dim)` in the compute type; reads only those rows.
@@ -199,18 +283,27 @@ impl RowTable {
     ///
     /// When an id lies beyond the table.
     pub fn gather(&self, ids: &[u32]) -> Result<Tensor> {
-        let row = self.dim() * self.tensor.dtype.type_size();
-        let data = self.weights.bundle.data(&self.tensor);
-        let mut values = Vec::with_capacity(ids.len() * self.dim());
-        for &id in ids {
-            if id as usize >= self.len() {
-                let what = format!("there is no row {id}, it has {}", self.len());
-                return Err(self.weights.error(&self.tensor, what));
+        let beyond = ids.iter().find(|&&id| id as usize >= self.rows);
+        let (weights, tensor) = match (&self.source, beyond) {
+            (Rows::File { weights, tensor }, None) => (weights, tensor),
+            (Rows::Trained(table), None) => {
+                return table.index_select(&Tensor::new(ids, table.device())?, 0);
             }
-            widen(self.tensor.dtype, &data[id as usize * row..][..row], &mut values);
+            (Rows::File { weights, tensor }, Some(id)) => {
+                let what = format!("there is no row {id}, it has {}", self.rows);
+                return Err(weights.error(tensor, what));
+            }
+            (Rows::Trained(_), Some(id)) => {
+                candle_core::bail!("there is no row {id} in a trained table of {}", self.rows)
+            }
+        };
+        let row = self.dim * tensor.dtype.type_size();
+        let data = weights.bundle.data(tensor);
+        let mut values = Vec::with_capacity(ids.len() * self.dim);
+        for &id in ids {
+            widen(tensor.dtype, &data[id as usize * row..][..row], &mut values);
         }
-        Tensor::from_vec(values, (ids.len(), self.dim()), &self.weights.device)?
-            .to_dtype(self.weights.dtype)
+        Tensor::from_vec(values, (ids.len(), self.dim), &weights.device)?.to_dtype(weights.dtype)
     }
 }
 
@@ -224,5 +317,78 @@ fn widen(dtype: GgmlDType, data: &[u8], out: &mut Vec<f32>) {
             out.extend(data.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()));
         }
         _ => out.extend(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Module, Var};
+
+    use super::*;
+    use crate::model::{
+        bundle::{WeightType, tests::small_config},
+        import::random::{Tokenizers, write_random},
+        layers::Linear,
+    };
+
+    fn weights(weight_type: WeightType) -> Weights {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.gguf");
+        write_random(&small_config(), weight_type, 5, &path, Tokenizers::default()).unwrap();
+        Bundle::open(&path).unwrap().weights(&Device::Cpu, DType::F32)
+    }
+
+    fn ones(shape: (usize, usize)) -> Var {
+        Var::ones(shape, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_trained_tensor_stands_before_the_files_and_gets_a_gradient() {
+        let name = "language.llama_proj.weight";
+        let plain = weights(WeightType::F32);
+        let shape = plain.shape(name).unwrap().to_vec();
+        let var = ones((shape[0], shape[1]));
+        let trained = BTreeMap::from([(name.to_owned(), var.as_tensor().clone())]);
+        let w = plain.training(trained).pp("language");
+        let xs = ones((2, shape[1]));
+        let before = Linear::load(&w.pp("llama_proj"), shape[1], shape[0]).unwrap();
+        let before = before.forward(&xs).unwrap();
+        assert!(before.backward().unwrap().get(&var).is_some());
+        var.set(&var.zeros_like().unwrap()).unwrap();
+        let after = Linear::load(&w.pp("llama_proj"), shape[1], shape[0]).unwrap();
+        let moved = (before - after.forward(&xs).unwrap()).unwrap();
+        let moved = moved.mean_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!((moved - shape[1] as f32).abs() < 1e-3, "{moved}");
+    }
+
+    #[test]
+    fn tensors_that_no_file_holds_can_be_trained() {
+        let var = ones((3, 4));
+        let trained = BTreeMap::from([("auxiliary.table".to_owned(), var.as_tensor().clone())]);
+        let w = weights(WeightType::F32).training(trained).pp("auxiliary");
+        assert!(w.contains("table") && !w.contains("other"));
+        assert_eq!(w.shape("table"), Some(&[3, 4][..]));
+        let rows = w.rows(3, 4, "table").unwrap();
+        let gradients = rows.gather(&[2, 0, 2]).unwrap().backward().unwrap();
+        let gradient = gradients.get(&var).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(gradient, [[1.0; 4], [0.0; 4], [2.0; 4]]);
+        assert!(rows.gather(&[3]).is_err());
+        assert!(w.get((4, 3), "table").is_err());
+    }
+
+    #[test]
+    fn a_frozen_quantised_weight_becomes_dense() {
+        let name = "language.model.layers.0.mlp.fc2.weight";
+        let plain = weights(WeightType::Q8_0);
+        let expected = plain.get((96, 200), name).unwrap();
+        let w = plain.training(BTreeMap::new());
+        for _ in 0..2 {
+            let Stored::Dense(dense) = w.stored(96, 200, name).unwrap() else {
+                panic!("still quantised");
+            };
+            assert_eq!(dense.dtype(), DType::F16);
+            let off = (dense.to_dtype(DType::F32).unwrap() - &expected).unwrap().abs().unwrap();
+            assert!(off.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-3);
+        }
     }
 }
