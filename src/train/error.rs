@@ -1,0 +1,54 @@
+//! Errors of training.
+
+use std::path::PathBuf;
+
+use crate::model::bundle::BundleError;
+
+/// Why training stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The loss of a step is no finite number.
+    #[error("the loss `{loss}` became {value} at step {step}: lower the learning rate")]
+    Loss {
+        /// Which of the losses.
+        loss: String,
+        /// Its value.
+        value: f32,
+        /// Step, from 0.
+        step: u64,
+    },
+    /// A gradient holds NaN or infinity.
+    #[error("the gradient of `{tensor}` is not finite at step {step}: lower the learning rate")]
+    Gradient {
+        /// Full name of the first such tensor.
+        tensor: String,
+        /// Step, from 0.
+        step: u64,
+    },
+    /// A checkpoint belongs to something else or is damaged.
+    #[error("`{}` cannot be continued from: {what}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file cannot be read or written.
+    #[error("`{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A bundle cannot be read or written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A tensor does not fit or the device failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Result of training.
+pub type Result<T> = std::result::Result<T, TrainError>;
