@@ -6,6 +6,7 @@
 //! `blip2_qformer.py` and `blip2_image_text_matching.py`.
 
 mod stack;
+mod training;
 
 use std::ops::Range;
 
@@ -13,10 +14,12 @@ use candle_core::{D, Module, Result, Tensor};
 
 use crate::model::{
     config::{QFormerConfig, RetrievalConfig},
+    kernels::Visible,
     layers::{LayerNorm, Linear, Tap},
     weights::{RowTable, Weights},
 };
-use stack::Stack;
+use stack::{Pass, Pictures, Stack};
+pub use training::{Pairs, Queries, Seen};
 
 /// Shortest length that a vector is divided by, as in torch's `normalize`.
 const NORMALIZE_EPS: f64 = 1e-12;
@@ -154,14 +157,28 @@ impl RetrievalQFormer {
             candle_core::bail!("matching {pictures} pictures with {} texts", ids.len());
         }
         let encoded = self.image.norm.forward(vit)?;
-        let queries = self.image.query_tokens.dim(1)?;
+        let xs = self.joint(Pictures::Tokens(&encoded), ids, tap)?;
+        self.matched(&xs.narrow(1, 0, self.image.queries()?)?)
+    }
+
+    /// Queries and text together, `(pairs, queries + longest, hidden)`.
+    fn joint(
+        &self,
+        pictures: Pictures<'_>,
+        ids: &[Vec<u32>],
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let queries = self.image.queries()?;
         let words = self.text.embed(ids)?;
         let tokens = self.image.query_tokens.repeat((ids.len(), 1, 1))?;
         let hidden = padding(ids, words.dim(1)?, queries);
-        let xs = Tensor::cat(&[&tokens, &words], 1)?;
-        let xs = self.text.stack.forward(&xs, queries, Some(&encoded), &hidden, tap)?;
-        let queries = xs.narrow(1, 0, queries)?;
-        self.itm_head.forward(&queries)?.mean(1)
+        let pass = Pass { queries, pictures, visible: unpadded(&hidden), before: None };
+        self.text.stack.forward(&Tensor::cat(&[&tokens, &words], 1)?, pass, tap)
+    }
+
+    /// Logits `(pairs, 2)` of the queries `(pairs, queries, hidden)` of a joint pass.
+    fn matched(&self, queries: &Tensor) -> Result<Tensor> {
+        self.itm_head.forward(queries)?.mean(1)
     }
 }
 
@@ -219,7 +236,8 @@ impl TextTower {
     pub fn text_features_tapped(&self, ids: &[Vec<u32>], tap: &mut Tap<'_>) -> Result<Tensor> {
         let xs = self.embed(ids)?;
         let hidden = padding(ids, xs.dim(1)?, 0);
-        let xs = self.stack.forward(&xs, 0, None, &hidden, tap)?;
+        let pass = Pass { visible: unpadded(&hidden), ..Pass::default() };
+        let xs = self.stack.forward(&xs, pass, tap)?;
         let first = xs.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         unit_rows(&self.proj.forward(&first)?)
     }
@@ -258,6 +276,12 @@ fn padding(ids: &[Vec<u32>], longest: usize, before: usize) -> Vec<Range<usize>>
     ids.iter().map(|ids| before + ids.len()..before + longest).collect()
 }
 
+/// Everything but the padding `hidden`.
+fn unpadded(hidden: &[Range<usize>]) -> Visible<'_> {
+    let padded = hidden.iter().any(|range| !range.is_empty());
+    Visible { causal: false, hidden: padded.then_some(hidden) }
+}
+
 /// Divides each vector of the last dimension by its length.
 fn unit_rows(xs: &Tensor) -> Result<Tensor> {
     let length = xs.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(NORMALIZE_EPS)?;
@@ -283,9 +307,14 @@ impl ImageSide {
     fn forward(&self, stack: &Stack, vit: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let encoded = self.norm.forward(vit)?;
         tap.see("ln_vision", &encoded);
-        let queries = self.query_tokens.dim(1)?;
         let tokens = self.query_tokens.repeat((vit.dim(0)?, 1, 1))?;
-        stack.forward(&tokens, queries, Some(&encoded), &[], tap)
+        let pictures = Pictures::Tokens(&encoded);
+        let pass = Pass { queries: self.queries()?, pictures, ..Pass::default() };
+        stack.forward(&tokens, pass, tap)
+    }
+
+    fn queries(&self) -> Result<usize> {
+        self.query_tokens.dim(1)
     }
 }
 
@@ -299,7 +328,7 @@ mod tests {
         import::random::{Tokenizers, write_random},
     };
 
-    fn weights() -> (RetrievalConfig, Weights) {
+    pub(super) fn weights() -> (RetrievalConfig, Weights) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("random.gguf");
         let config = small_config();
@@ -308,12 +337,12 @@ mod tests {
         (config.retrieval.unwrap(), weights.pp("retrieval"))
     }
 
-    fn vit(batch: usize) -> Tensor {
+    pub(super) fn vit(batch: usize) -> Tensor {
         let values: Vec<f32> = (0..batch * 257 * 48).map(|i| (i as f32 * 0.37).sin()).collect();
         Tensor::from_vec(values, (batch, 257, 48), &Device::Cpu).unwrap()
     }
 
-    fn off(left: &Tensor, right: &Tensor) -> f32 {
+    pub(super) fn off(left: &Tensor, right: &Tensor) -> f32 {
         let difference = (left - right).unwrap().abs().unwrap().flatten_all().unwrap();
         difference.max(0).unwrap().to_scalar::<f32>().unwrap()
     }

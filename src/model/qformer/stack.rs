@@ -1,7 +1,5 @@
 //! The layers of a Q-Former.
 
-use std::ops::Range;
-
 use candle_core::{Module, Result, Tensor};
 use rayon::prelude::*;
 
@@ -11,6 +9,66 @@ use crate::model::{
     layers::{LayerNorm, Linear, Tap},
     weights::Weights,
 };
+
+/// Keys and values `(rows, tokens, heads, head_dim)` of one attention.
+#[derive(Debug, Clone)]
+pub(super) struct KeysValues {
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl KeysValues {
+    /// The rows at `rows`, u32.
+    pub(super) fn select(&self, rows: &Tensor) -> Result<Self> {
+        Ok(Self {
+            keys: self.keys.index_select(rows, 0)?,
+            values: self.values.index_select(rows, 0)?,
+        })
+    }
+
+    /// These tokens, then those of `later`.
+    fn then(&self, later: &Self) -> Result<Self> {
+        Ok(Self {
+            keys: Tensor::cat(&[&self.keys, &later.keys], 1)?,
+            values: Tensor::cat(&[&self.values, &later.values], 1)?,
+        })
+    }
+
+    /// The same for a batch: one row serves all.
+    fn for_rows(&self, batch: usize) -> Result<Self> {
+        let (rows, tokens, heads, dim) = self.keys.dims4()?;
+        if rows == batch {
+            return Ok(self.clone());
+        }
+        let wide = |xs: &Tensor| xs.broadcast_as((batch, tokens, heads, dim));
+        Ok(Self { keys: wide(&self.keys)?, values: wide(&self.values)? })
+    }
+}
+
+/// What the queries of a pass look at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Pictures<'a> {
+    /// Nothing: a pass of text.
+    #[default]
+    None,
+    /// Tokens `(batch, tokens, encoder_width)` or `(1, ..)`.
+    Tokens(&'a Tensor),
+    /// What [`Stack::see`] made of them, for each layer.
+    Seen(&'a [Option<KeysValues>]),
+}
+
+/// What a pass through the layers is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pass<'a> {
+    /// Leading tokens that are queries; the others are text.
+    pub(super) queries: usize,
+    /// What the queries look at.
+    pub(super) pictures: Pictures<'a>,
+    /// Who sees whom among the tokens.
+    pub(super) visible: Visible<'a>,
+    /// For each layer keys and values of tokens that stand before those of this pass.
+    pub(super) before: Option<&'a [KeysValues]>,
+}
 
 /// The embedding norm and the layers.
 #[derive(Debug)]
@@ -38,23 +96,46 @@ impl Stack {
         })
     }
 
-    /// `(batch, queries + text, hidden)` to the same shape. `encoded` is what the queries look
-    /// at, `(batch, tokens, encoder_width)` or `(1, ..)`; `hidden` the padding of each row, or
-    /// nothing where there is none.
-    pub(super) fn forward(
+    /// Keys and values of every layer that looks at pictures, of their normed tokens
+    /// `(pictures, tokens, encoder_width)`: for several passes over the same pictures.
+    pub(super) fn see(&self, encoded: &Tensor) -> Result<Vec<Option<KeysValues>>> {
+        let see = |layer: &Layer| layer.cross.as_ref().map(|cross| cross.project(encoded));
+        self.layers.iter().map(|layer| see(layer).transpose()).collect()
+    }
+
+    /// `(batch, queries + text, hidden)` to the same shape.
+    pub(super) fn forward(&self, xs: &Tensor, pass: Pass<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
+        self.run(xs, pass, None, tap)
+    }
+
+    /// As [`Stack::forward`], adding the tokens' keys and values in each layer to `kept`.
+    pub(super) fn forward_keeping(
         &self,
         xs: &Tensor,
-        queries: usize,
-        encoded: Option<&Tensor>,
-        hidden: &[Range<usize>],
+        pass: Pass<'_>,
+        kept: &mut Vec<KeysValues>,
+    ) -> Result<Tensor> {
+        self.run(xs, pass, Some(kept), &mut Tap::none())
+    }
+
+    fn run(
+        &self,
+        xs: &Tensor,
+        pass: Pass<'_>,
+        mut kept: Option<&mut Vec<KeysValues>>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let mut xs = self.norm.forward(xs)?;
         tap.see("qformer.embeddings", &xs);
-        let padded = hidden.iter().any(|range| !range.is_empty());
-        let visible = Visible { causal: false, hidden: padded.then_some(hidden) };
         for (i, layer) in self.layers.iter().enumerate() {
-            xs = layer.forward(&xs, queries, encoded, visible, i, tap)?;
+            let mut own = layer.attention.project(&xs)?;
+            if let Some(kept) = &mut kept {
+                kept.push(own.clone());
+            }
+            if let Some(before) = pass.before {
+                own = before[i].then(&own)?;
+            }
+            xs = layer.forward(&xs, &own, pass, i, tap)?;
             tap.see(format_args!("qformer.layer{i}"), &xs);
         }
         tap.see("qformer.last_hidden", &xs);
@@ -94,23 +175,36 @@ impl Layer {
         })
     }
 
+    /// `own` are the keys and values that `xs` looks at.
     fn forward(
         &self,
         xs: &Tensor,
-        queries: usize,
-        encoded: Option<&Tensor>,
-        visible: Visible<'_>,
+        own: &KeysValues,
+        pass: Pass<'_>,
         i: usize,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        let xs = self.attention.forward(xs, xs, visible)?;
+        let xs = self.attention.forward(xs, own, pass.visible)?;
         tap.see(format_args!("qformer.layer{i}.self"), &xs);
+        let queries = pass.queries;
         let text = xs.dim(1)? - queries;
         let mut sides = Vec::with_capacity(2);
         if queries > 0 {
             let mut xs = xs.narrow(1, 0, queries)?.contiguous()?;
-            if let (Some(cross), Some(encoded)) = (&self.cross, encoded) {
-                xs = cross.forward(&xs, encoded, Visible::default())?;
+            if let Some(cross) = &self.cross {
+                let projected;
+                let others = match pass.pictures {
+                    Pictures::None => candle_core::bail!("queries without a picture"),
+                    Pictures::Tokens(tokens) => {
+                        projected = cross.project(tokens)?;
+                        &projected
+                    }
+                    Pictures::Seen(layers) => match layers.get(i) {
+                        Some(Some(seen)) => seen,
+                        _ => candle_core::bail!("layer {i} has not seen the pictures"),
+                    },
+                };
+                xs = cross.forward(&xs, others, Visible::default())?;
                 tap.see(format_args!("qformer.layer{i}.cross"), &xs);
             }
             sides.push(side(self.query.as_ref(), "query")?.forward(&xs)?);
@@ -155,22 +249,23 @@ impl Attention {
         })
     }
 
-    /// `xs` `(batch, tokens, hidden)` looking at `others` `(batch, others, width)` or
-    /// `(1, ..)`; the shape of `xs`.
-    fn forward(&self, xs: &Tensor, others: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
-        let (batch, _, hidden) = xs.dims3()?;
-        let heads = |xs: Tensor| {
-            let (rows, tokens, _) = xs.dims3()?;
-            let xs = xs.reshape((rows, tokens, self.heads, hidden / self.heads))?;
-            if rows == batch {
-                Ok(xs)
-            } else {
-                xs.broadcast_as((batch, tokens, self.heads, hidden / self.heads))
-            }
-        };
-        let query = heads(self.query.forward(xs)?)?;
-        let (key, value) = (heads(self.key.forward(others)?)?, heads(self.value.forward(others)?)?);
-        let mixed = attention(&query, &key, &value, self.scale, visible)?;
+    /// Keys and values of `others` `(rows, tokens, width)`.
+    fn project(&self, others: &Tensor) -> Result<KeysValues> {
+        let (rows, tokens, _) = others.dims3()?;
+        let heads = |xs: Tensor| xs.reshape((rows, tokens, self.heads, ()));
+        Ok(KeysValues {
+            keys: heads(self.key.forward(others)?)?,
+            values: heads(self.value.forward(others)?)?,
+        })
+    }
+
+    /// `xs` `(batch, tokens, hidden)` looking at `others`, of as many rows or of one; the shape
+    /// of `xs`.
+    fn forward(&self, xs: &Tensor, others: &KeysValues, visible: Visible<'_>) -> Result<Tensor> {
+        let (batch, tokens, _) = xs.dims3()?;
+        let query = self.query.forward(xs)?.reshape((batch, tokens, self.heads, ()))?;
+        let others = others.for_rows(batch)?;
+        let mixed = attention(&query, &others.keys, &others.values, self.scale, visible)?;
         self.norm.forward(&(self.dense.forward(&mixed)? + xs)?)
     }
 }
