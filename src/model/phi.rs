@@ -8,6 +8,7 @@ mod losses;
 mod session;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use candle_core::{DType, Module, Result, Tensor};
 use rayon::prelude::*;
@@ -21,6 +22,7 @@ use crate::model::{
 
 pub use cache::KvCache;
 pub use session::Session;
+pub use whole::Prefix;
 
 /// The language model.
 #[derive(Debug)]
@@ -250,11 +252,23 @@ impl Layer {
         let hidden = cache.is_padded().then_some(&*cache.hidden);
         let visible = Visible { causal: true, hidden };
         let mixed = attention(&q.transpose(1, 2)?, &k, &v, self.scale, visible)?;
-        let attended = self.dense.forward(&mixed)?;
+        self.finish(xs, &normed, &mixed, i, tap)
+    }
+
+    /// What follows attention, whose heads are `mixed`: `(rows, tokens, hidden)`.
+    fn finish(
+        &self,
+        xs: &Tensor,
+        normed: &Tensor,
+        mixed: &Tensor,
+        i: usize,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let attended = self.dense.forward(mixed)?;
         tap.see(format_args!("phi.layer{i}.dense"), &attended);
         let attended = self.post_norm.forward(&attended)?;
         tap.see(format_args!("phi.layer{i}.post_layernorm"), &attended);
-        let mlp = self.fc2.forward(&self.fc1.forward_then(&normed, Activation::GeluTanh)?)?;
+        let mlp = self.fc2.forward(&self.fc1.forward_then(normed, Activation::GeluTanh)?)?;
         tap.see(format_args!("phi.layer{i}.mlp"), &mlp);
         (attended + mlp)? + xs
     }

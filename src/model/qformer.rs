@@ -162,12 +162,7 @@ impl RetrievalQFormer {
     }
 
     /// Queries and text together, `(pairs, queries + longest, hidden)`.
-    fn joint(
-        &self,
-        pictures: Pictures<'_>,
-        ids: &[Vec<u32>],
-        tap: &mut Tap<'_>,
-    ) -> Result<Tensor> {
+    fn joint(&self, pictures: Pictures<'_>, ids: &[Vec<u32>], tap: &mut Tap<'_>) -> Result<Tensor> {
         let queries = self.image.queries()?;
         let words = self.text.embed(ids)?;
         let tokens = self.image.query_tokens.repeat((ids.len(), 1, 1))?;

@@ -120,3 +120,42 @@ fn the_loss_of_an_option_in_a_batch_is_that_of_the_whole_sequence() {
     }
     assert!(phi.option_losses(&phi.embed(&prompt).unwrap(), &[vec![]]).is_err());
 }
+
+#[test]
+fn whole_sequences_give_what_the_cache_gives() {
+    let phi = phi(WeightType::F32);
+    let sequences = [ids(9), ids(5)];
+    // The shorter one is padded on the right with what nobody sees.
+    let padded: Vec<u32> = sequences[1].iter().copied().chain([400; 4]).collect();
+    let embeds =
+        Tensor::stack(&[phi.embed(&sequences[0]).unwrap(), phi.embed(&padded).unwrap()], 0);
+    let xs = phi.forward_whole(&embeds.unwrap()).unwrap();
+    for (row, ids) in sequences.iter().enumerate() {
+        let got = phi.logits(&xs.i((row, ..ids.len())).unwrap()).unwrap();
+        assert!(error(&got, &alone(&phi, ids)) < 1e-5);
+    }
+}
+
+#[test]
+fn sequences_behind_a_prefix_equal_whole_ones() {
+    let phi = phi(WeightType::F32);
+    let prefixes = [ids(4), vec![9, 8, 7, 6]];
+    let embeds = prefixes.each_ref().map(|ids| phi.embed(ids).unwrap());
+    let (_, prefix) = phi.forward_prefix(&Tensor::stack(&embeds, 0).unwrap()).unwrap();
+    assert_eq!((prefix.rows(), prefix.tokens()), (2, 4));
+    for (rows, tails) in
+        [(vec![1, 0, 1], vec![[1, 2, 3], [4, 5, 6], [7, 8, 9]]), (vec![0, 1], vec![[3; 3], [4; 3]])]
+    {
+        let embeds: Vec<Tensor> = tails.iter().map(|ids| phi.embed(ids).unwrap()).collect();
+        let xs = phi.forward_after(&prefix, &rows, &Tensor::stack(&embeds, 0).unwrap()).unwrap();
+        for (row, tail) in tails.iter().enumerate() {
+            let whole: Vec<u32> =
+                prefixes[rows[row] as usize].iter().chain(tail).copied().collect();
+            let got = phi.logits(&xs.i(row).unwrap()).unwrap();
+            assert!(error(&got, &alone(&phi, &whole).i(4..).unwrap()) < 1e-5);
+        }
+    }
+    let one = phi.embed(&[1]).unwrap().unsqueeze(0).unwrap();
+    assert!(phi.forward_after(&prefix, &[2], &one).is_err());
+    assert!(phi.forward_after(&prefix, &[0, 1], &one).is_err());
+}
