@@ -10,6 +10,7 @@
 pub mod adamw;
 pub mod checkpoint;
 mod error;
+pub mod objectives;
 pub mod parameters;
 pub mod schedule;
 mod trainer;

@@ -41,6 +41,8 @@ pub mod device;
 pub mod eva_vit;
 pub mod generate;
 pub(crate) mod gguf;
+#[cfg(test)]
+pub(crate) mod gradcheck;
 pub mod hub;
 pub mod import;
 pub mod kernels;
