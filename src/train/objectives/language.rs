@@ -1,8 +1,8 @@
 //! The language model's loss: an answer after a picture and a prompt, or plain text.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{D, Module, Result, Tensor};
 
-use super::entropy::{accuracy, cross_entropy};
+use super::entropy::cross_entropy;
 use crate::model::{phi::Phi, projection::Projection, prompt::PromptIds};
 
 /// One answer to learn.
@@ -25,6 +25,8 @@ pub struct Answers {
     pub accuracy: f32,
     /// How many there are.
     pub tokens: usize,
+    /// Of each example, whether all its tokens are foretold.
+    pub whole: Vec<bool>,
 }
 
 impl Answers {
@@ -39,7 +41,7 @@ impl Answers {
 }
 
 /// How well answers are foretold, token by token; only the answer is learned, not the prompt,
-/// the picture, or `bos`, which stands before them.
+/// the picture, or `bos`, which stands before them where it is given.
 ///
 /// `tokens` are visual tokens `(pictures, queries, width)`. Where all prompts begin with the same
 /// text, `bos`, that text and the picture are run once for all examples of the picture.
@@ -53,7 +55,7 @@ pub fn answers(
     projection: &Projection,
     tokens: &Tensor,
     examples: &[Example<'_>],
-    bos: u32,
+    bos: Option<u32>,
 ) -> Result<Answers> {
     let (pictures, queries, _) = tokens.dims3()?;
     if examples.iter().any(|e| e.answer.is_empty()) {
@@ -129,8 +131,8 @@ impl<'a> Row<'a> {
 }
 
 /// What stands up to the picture and the picture.
-fn beginning(left: &[u32], picture: u32, queries: usize, bos: u32) -> Vec<Piece> {
-    let words = std::iter::once(bos).chain(left.iter().copied()).map(Piece::Word);
+fn beginning(left: &[u32], picture: u32, queries: usize, bos: Option<u32>) -> Vec<Piece> {
+    let words = bos.into_iter().chain(left.iter().copied()).map(Piece::Word);
     let first = picture * queries as u32;
     words.chain((first..first + queries as u32).map(Piece::Image)).collect()
 }
@@ -181,9 +183,19 @@ fn learned(phi: &Phi, states: &Tensor, longest: usize, rows: &[Row<'_>]) -> Resu
     let states = states.flatten(0, 1)?;
     let states = states.index_select(&Tensor::new(places, states.device())?, 0)?;
     let logits = phi.logits(&states)?;
+    let best = logits.detach().argmax(D::Minus1)?.to_vec1::<u32>()?;
+    let mut at = 0;
+    let whole = rows.iter().map(|row| {
+        let own = at..at + row.answer.len();
+        at = own.end;
+        best[own.clone()] == targets[own]
+    });
+    let whole = whole.collect();
+    let right = best.iter().zip(&targets).filter(|(best, target)| best == target).count();
     Ok(Answers {
         loss: cross_entropy(&logits, &targets, 0.0)?,
-        accuracy: accuracy(&logits, &targets)?,
+        accuracy: right as f32 / targets.len() as f32,
         tokens: targets.len(),
+        whole,
     })
 }

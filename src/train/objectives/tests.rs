@@ -162,7 +162,7 @@ fn gradients_of_answers_agree_with_finite_differences() {
     ];
     trained.check(|w| {
         let (phi, projection) = read(&config, w);
-        answers(&phi, &projection, &tokens(2), &examples, 0).map(|made| made.loss)
+        answers(&phi, &projection, &tokens(2), &examples, Some(0)).map(|made| made.loss)
     });
 }
 
@@ -177,12 +177,13 @@ fn a_shared_beginning_changes_neither_loss_nor_gradients() {
         .zip(prompts.iter().zip(answered))
         .map(|(picture, (prompt, answer))| Example { picture, prompt, answer })
         .collect();
-    let shared = answers(&phi, &projection, &tokens(2), &examples, 0).unwrap();
+    let shared = answers(&phi, &projection, &tokens(2), &examples, Some(0)).unwrap();
     assert_eq!(shared.tokens, 6);
     // Each alone goes the other way; means over tokens are weighted by their tokens.
     let mut apart = Vec::new();
     for e in &examples {
-        let made = answers(&phi, &projection, &tokens(2), std::slice::from_ref(e), 0).unwrap();
+        let made =
+            answers(&phi, &projection, &tokens(2), std::slice::from_ref(e), Some(0)).unwrap();
         apart.push((made.loss * (made.tokens as f64 / 6.0)).unwrap());
     }
     let apart = Tensor::stack(&apart, 0).unwrap().sum_all().unwrap();
@@ -202,7 +203,7 @@ fn only_the_answer_is_learned() {
     let (phi, projection) = read(&config, &trained.weights());
     let right = prompt(&[5, 6], &[7, 8]);
     let example = Example { picture: 0, prompt: &right, answer: &[20, 1] };
-    let made = answers(&phi, &projection, &tokens(1), &[example], 0).unwrap();
+    let made = answers(&phi, &projection, &tokens(1), &[example], Some(0)).unwrap();
     assert_eq!(made.tokens, 2);
     // The same by the way that ranks options.
     let image = candle_core::Module::forward(&projection, &tokens(1)).unwrap().squeeze(0).unwrap();
@@ -215,9 +216,9 @@ fn only_the_answer_is_learned() {
         Example { answer: &[], ..example },
         Example { answer: &[60], ..example },
     ] {
-        assert!(answers(&phi, &projection, &tokens(1), &[bad], 0).is_err());
+        assert!(answers(&phi, &projection, &tokens(1), &[bad], Some(0)).is_err());
     }
-    assert!(answers(&phi, &projection, &tokens(1), &[], 0).is_err());
+    assert!(answers(&phi, &projection, &tokens(1), &[], Some(0)).is_err());
 }
 
 #[test]
