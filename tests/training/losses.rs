@@ -149,7 +149,7 @@ impl Task for Language {
         });
         let examples: Vec<Example<'_>> = examples.collect();
         let made =
-            answers(&phi, &projection, self.inputs.get("input/tokens"), &examples, self.bos)?;
+            answers(&phi, &projection, self.inputs.get("input/tokens"), &examples, Some(self.bos))?;
         let parts = made.parts()?;
         Ok(ShardLoss { total: made.loss, parts })
     }
