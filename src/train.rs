@@ -9,6 +9,7 @@
 
 pub mod adamw;
 pub mod checkpoint;
+pub mod data;
 mod error;
 pub mod objectives;
 pub mod parameters;
