@@ -156,8 +156,10 @@ impl Linear {
     ///
     /// When `xs` does not end in the layer's input width.
     pub fn forward_then(&self, xs: &Tensor, activation: Activation) -> Result<Tensor> {
-        let product = self.product(xs)?;
-        activation.of_fresh(product, self.bias.as_ref())
+        if let (Weight::Dense(weight), None) = (&self.weight, &self.lora) {
+            return kernels::linear(xs, weight, self.bias.as_ref(), Some(activation));
+        }
+        activation.of_fresh(self.product(xs)?, self.bias.as_ref())
     }
 
     /// `xs W^T` with the LoRA but without the bias: a fresh tensor.
@@ -169,7 +171,7 @@ impl Linear {
         };
         let flat = xs.reshape((rows, input))?;
         let mut out = match &self.weight {
-            Weight::Dense(weight) => flat.matmul(&weight.t()?)?,
+            Weight::Dense(weight) => kernels::linear(&flat, weight, None, None)?,
             Weight::Half(weight) => half_product(&flat, weight)?,
             Weight::Quantized { product, padding } => {
                 let padded = if *padding == 0 {
@@ -181,7 +183,8 @@ impl Linear {
             }
         };
         if let Some(lora) = &self.lora {
-            out = (out + flat.matmul(&lora.a.t()?)?.matmul(&lora.b.t()?)?)?;
+            let inner = kernels::linear(&flat, &lora.a, None, None)?;
+            out = (out + kernels::linear(&inner, &lora.b, None, None)?)?;
         }
         let mut shape = dims.to_vec();
         shape[dims.len() - 1] = self.output;
@@ -192,6 +195,9 @@ impl Linear {
 impl Module for Linear {
     /// `(.., input)` to `(.., output)`.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        if let (Weight::Dense(weight), None) = (&self.weight, &self.lora) {
+            return kernels::linear(xs, weight, self.bias.as_ref(), None);
+        }
         add_bias(self.product(xs)?, self.bias.as_ref())
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn has_avx512() -> bool {
     has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("fma")
 }
 
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+
 /// Numbers that are summed side by side: one AVX-512 register.
 pub(super) const LANES: usize = 16;
 
@@ -86,12 +88,29 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 /// `x P(X <= x)` for a standard normal `X`, the exact GELU, to 1e-6 of itself
 /// or 1e-9, whichever is more.
-///
-/// `P(X <= -a) = e^(-a^2 / 2) t p(t)` with `t = 1 / (1 + 0.35 a)` and a polynomial `p` that was
-/// interpolated at Chebyshev nodes of `0 <= a <= 14`, off by 4e-8 of itself at most.
 #[inline(always)]
 pub(super) fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
+    x.max(0.0) - a * normal_tail::<FMA>(a, exp::<FMA>(-0.5 * a * a))
+}
+
+/// The derivative of [`gelu_erf`], `P(X <= x) + x p(x)` with the density `p`, to 1e-6.
+#[inline(always)]
+pub(super) fn gelu_erf_slope<const FMA: bool>(x: f32) -> f32 {
+    const DENSITY_AT_ZERO: f32 = 0.398_942_3;
+    let a = x.abs();
+    let power = exp::<FMA>(-0.5 * a * a);
+    let tail = normal_tail::<FMA>(a, power);
+    let below = if x < 0.0 { tail } else { 1.0 - tail };
+    fma::<FMA>(x * power, DENSITY_AT_ZERO, below)
+}
+
+/// `P(X <= -a)` for `a >= 0`, given `power = e^(-a^2 / 2)`.
+///
+/// It is `power t p(t)` with `t = 1 / (1 + 0.35 a)` and a polynomial `p` that was interpolated at
+/// Chebyshev nodes of `0 <= a <= 14`, off by 4e-8 of itself at most.
+#[inline(always)]
+fn normal_tail<const FMA: bool>(a: f32, power: f32) -> f32 {
     let t = 1.0 / fma::<FMA>(a, 0.35, 1.0);
     let p = polynomial::<FMA, 9>(
         t,
@@ -107,17 +126,26 @@ pub(super) fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
             -0.029_679_522,
         ],
     );
-    let tail = exp::<FMA>(-0.5 * a * a) * t * p;
-    x.max(0.0) - a * tail
+    power * t * p
 }
 
 /// GELU by its tanh approximation, as `x / (1 + e^(-2u))` with
 /// `u = sqrt(2 / pi) (x + 0.044715 x^3)`, to 2e-6 of itself or 2e-9, whichever is more.
 #[inline(always)]
 pub(super) fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let u = fma::<FMA>(0.044_715 * x * x, x, x) * SQRT_2_OVER_PI;
     x / (1.0 + exp::<FMA>(-2.0 * u))
+}
+
+/// The derivative of [`gelu_tanh`], to 2e-6: with `s = 1 / (1 + e^(-2u))` it is
+/// `s + 2 x s (1 - s) u'`.
+#[inline(always)]
+pub(super) fn gelu_tanh_slope<const FMA: bool>(x: f32) -> f32 {
+    let square = x * x;
+    let u = fma::<FMA>(0.044_715 * square, x, x) * SQRT_2_OVER_PI;
+    let s = 1.0 / (1.0 + exp::<FMA>(-2.0 * u));
+    let slope = fma::<FMA>(3.0 * 0.044_715, square, 1.0) * SQRT_2_OVER_PI;
+    fma::<FMA>(2.0 * x * slope, s * (1.0 - s), s)
 }
 
 /// Sum of `f(x)` over a slice, [`LANES`] at a time.
@@ -230,6 +258,21 @@ mod tests {
         };
         assert!(worst(gelu_tanh::<true>, exact, 1e-3) < 2e-6);
         assert!(worst(gelu_tanh::<false>, exact, 1e-3) < 2e-6);
+    }
+
+    #[test]
+    fn slopes_are_exact_to_2e_6() {
+        let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let exact = |x: f64| normal_cdf(x) + x * density(x);
+        assert!(worst(gelu_erf_slope::<true>, exact, 1.0) < 1e-6);
+        assert!(worst(gelu_erf_slope::<false>, exact, 1.0) < 1e-6);
+        let exact = |x: f64| {
+            let scale = (2.0 / std::f64::consts::PI).sqrt();
+            let s = 1.0 / (1.0 + (-2.0 * scale * (x + 0.044_715 * x.powi(3))).exp());
+            s + 2.0 * x * s * (1.0 - s) * scale * (1.0 + 3.0 * 0.044_715 * x * x)
+        };
+        assert!(worst(gelu_tanh_slope::<true>, exact, 1.0) < 2e-6);
+        assert!(worst(gelu_tanh_slope::<false>, exact, 1.0) < 2e-6);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Matrices where they lie: strided views, shared outputs, products by address.
 
-use candle_core::{Error, Layout, Result};
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, Error, Layout, Result, Storage, StorageRef, Tensor};
 
 /// `(batch, tokens, heads, dim)` in memory: each vector is adjacent, the rest has strides.
 #[derive(Clone, Copy)]
@@ -31,6 +33,77 @@ impl<'a, T> View<'a, T> {
     }
 }
 
+/// The f32 values of a contiguous tensor on the CPU, which cannot be written meanwhile.
+pub(super) struct Held<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(tensor: &'a Tensor, op: &'static str) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage, range: start..end }),
+            _ => candle_core::bail!("{op} takes f32 on the CPU"),
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// All of the memory that the tensor, of any layout, is a view of.
+    pub(super) fn whole(tensor: &'a Tensor, op: &'static str) -> Result<Self> {
+        let (storage, _) = tensor.storage_and_layout();
+        let len = match &*storage {
+            Storage::Cpu(CpuStorage::F32(values)) => values.len(),
+            _ => candle_core::bail!("{op} takes f32 on the CPU"),
+        };
+        Ok(Self { storage, range: 0..len })
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            // `new` lets nothing else in.
+            _ => &[],
+        }
+    }
+}
+
+/// Memory for numbers that tasks write, which is not filled with zeros first.
+pub(super) struct Blank {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Blank {
+    /// Memory for `len` numbers.
+    pub(super) fn new(len: usize) -> Self {
+        Self { values: Vec::with_capacity(len), len }
+    }
+
+    /// Its beginning.
+    pub(super) fn out(&mut self) -> Out {
+        Out(self.values.as_mut_ptr())
+    }
+
+    /// The numbers.
+    ///
+    /// # Safety
+    ///
+    /// Every one of them must have been written.
+    #[expect(unsafe_code, reason = "zeros would cross the memory bus only to be written over")]
+    pub(super) unsafe fn written(mut self) -> Vec<f32> {
+        // SAFETY: the memory is as large, and by the contract every number is written.
+        unsafe { self.values.set_len(self.len) };
+        self.values
+    }
+}
+
 /// A place in an output, handed to tasks of which each writes to a part of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Out(*mut f32);
@@ -52,6 +125,22 @@ impl Out {
     pub(super) fn at(self, offset: usize) -> *mut f32 {
         self.0.wrapping_add(offset)
     }
+
+    /// The place `offset` numbers on.
+    pub(super) fn after(self, offset: usize) -> Self {
+        Self(self.at(offset))
+    }
+
+    /// `len` numbers from `offset` on.
+    ///
+    /// # Safety
+    ///
+    /// They must lie in the memory, be this task's alone and be written before they are read.
+    #[expect(unsafe_code, reason = "tasks write to different parts of one buffer")]
+    pub(super) unsafe fn part<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.at(offset), len) }
+    }
 }
 
 /// `out = scale left right` with `(m, n, k)`; `left` and `right` are an address, the distance
@@ -68,7 +157,38 @@ pub(super) unsafe fn product(
     right: (*const f32, usize, usize),
     scale: f32,
 ) {
-    // SAFETY: the caller's; zero and `scale` are gemm's factors of the old and the new.
+    // SAFETY: the caller's.
+    unsafe { products((m, n, k), out, left, right, scale, false) }
+}
+
+/// As [`product`], added to what `out` holds.
+///
+/// # Safety
+///
+/// As for [`product`]; `out` must hold numbers.
+#[expect(unsafe_code, reason = "gemm takes addresses")]
+pub(super) unsafe fn add_product(
+    (m, n, k): (usize, usize, usize),
+    out: (*mut f32, usize),
+    left: (*const f32, usize, usize),
+    right: (*const f32, usize, usize),
+    scale: f32,
+) {
+    // SAFETY: the caller's.
+    unsafe { products((m, n, k), out, left, right, scale, true) }
+}
+
+#[expect(unsafe_code, reason = "gemm takes addresses")]
+unsafe fn products(
+    (m, n, k): (usize, usize, usize),
+    out: (*mut f32, usize),
+    left: (*const f32, usize, usize),
+    right: (*const f32, usize, usize),
+    scale: f32,
+    add: bool,
+) {
+    // SAFETY: the caller's; one and `scale` are gemm's factors of the old, where it is read at
+    // all, and of the new.
     unsafe {
         gemm::gemm(
             m,
@@ -77,14 +197,14 @@ pub(super) unsafe fn product(
             out.0,
             1,
             out.1 as isize,
-            false,
+            add,
             left.0,
             left.2 as isize,
             left.1 as isize,
             right.0,
             right.2 as isize,
             right.1 as isize,
-            0.0,
+            1.0,
             scale,
             false,
             false,
