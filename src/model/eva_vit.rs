@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::model::{
     config::VisionConfig,
-    kernels::{Activation, Visible, attention},
+    kernels::{Activation, Packing, Visible, self_attention},
     layers::{LayerNorm, Linear, Tap},
     weights::Weights,
 };
@@ -241,8 +241,7 @@ impl Module for Attention {
         let (batch, tokens, width) = xs.dims3()?;
         let qkv =
             self.qkv.forward(xs)?.reshape((batch, tokens, 3, self.heads, width / self.heads))?;
-        let part = |i| qkv.narrow(2, i, 1)?.squeeze(2); // (batch, tokens, heads, head_dim)
-        let mixed = attention(&part(0)?, &part(1)?, &part(2)?, self.scale, Visible::default())?;
+        let mixed = self_attention(&qkv, Packing::Tokens, self.scale, Visible::default())?;
         self.proj.forward(&mixed)
     }
 }

@@ -4,6 +4,8 @@
 //! softmax in place. Nothing is transposed or copied, and the result is written as
 //! `(batch, queries, heads * dim)`, ready for the next product.
 
+mod backward;
+
 use std::{cell::RefCell, ops::Range};
 
 use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor};
@@ -11,10 +13,12 @@ use half::{f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
 use super::{
-    fusable,
+    differentiable, fusable,
     math::{dispatch, dot, exp_in_place, fma, max},
     memory::{Out, View, product},
 };
+
+use backward::{Packed, Tracked};
 
 /// Scores that are held at once: 512 KiB, about half of a second-level cache.
 const SCORES_AT_ONCE: usize = 1 << 17;
@@ -50,18 +54,76 @@ pub fn attention(
     if k.dims() != [batch, keys, heads, dim] || v.dims() != k.dims() {
         candle_core::bail!("attention of {:?} to {:?} and {:?}", q.dims(), k.dims(), v.dims());
     }
-    if visible.causal && queries > keys {
-        candle_core::bail!("causal attention of {queries} queries to {keys} keys");
-    }
-    if let Some(hidden) = visible.hidden
-        && (hidden.len() != batch || hidden.iter().any(|r| r.start > r.end || r.end > keys))
-    {
-        candle_core::bail!("attention to {batch} x {keys} keys without {hidden:?}");
+    visible.check(batch, queries, keys)?;
+    if differentiable(&[Some(q), Some(k), Some(v)]) {
+        return q.apply_op3(k, v, Tracked::new(scale, visible));
     }
     if fusable(q) && !k.track_op() && !v.track_op() {
         q.apply_op3_no_bwd(k, v, &Fused { scale: scale as f32, visible })
     } else {
         plain(q, k, v, scale, visible)
+    }
+}
+
+/// Queries, keys and values of a self-attention in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// `(batch, tokens, 3, heads, dim)`, as one product gives them.
+    Tokens,
+    /// `(3, batch, heads, tokens, dim)`, as [`split_heads`](super::split_heads) gives them.
+    Heads,
+}
+
+impl Packing {
+    /// The queries, keys or values of `packed`: `(batch, tokens, heads, dim)`.
+    fn part(self, packed: &Tensor, i: usize) -> Result<Tensor> {
+        match self {
+            Self::Tokens => packed.narrow(2, i, 1)?.squeeze(2),
+            Self::Heads => packed.narrow(0, i, 1)?.squeeze(0)?.transpose(1, 2),
+        }
+    }
+}
+
+/// As [`attention`] of the three parts of `packed` to each other: with gradients cheaper than
+/// that of the parts, whose gradients would have to be put together again.
+///
+/// # Errors
+///
+/// When the shape is not that of the packing or `visible` does not fit.
+pub fn self_attention(
+    packed: &Tensor,
+    packing: Packing,
+    scale: f64,
+    visible: Visible<'_>,
+) -> Result<Tensor> {
+    if differentiable(&[Some(packed)]) {
+        let op = Packed::new(packing, Tracked::new(scale, visible));
+        let [batch, tokens, _, _] = op.sizes(packed.dims())?;
+        visible.check(batch, tokens, tokens)?;
+        return packed.contiguous()?.apply_op1(op);
+    }
+    let part = |i| packing.part(packed, i);
+    attention(&part(0)?, &part(1)?, &part(2)?, scale, visible)
+}
+
+impl Visible<'_> {
+    /// Checks that the mask fits.
+    fn check(&self, batch: usize, queries: usize, keys: usize) -> Result<()> {
+        if self.causal && queries > keys {
+            candle_core::bail!("causal attention of {queries} queries to {keys} keys");
+        }
+        if let Some(hidden) = self.hidden
+            && (hidden.len() != batch || hidden.iter().any(|r| r.start > r.end || r.end > keys))
+        {
+            candle_core::bail!("attention to {batch} x {keys} keys without {hidden:?}");
+        }
+        Ok(())
+    }
+
+    /// Keys of the row `batch` that none of the queries sees, among the first `seen`.
+    fn hidden(&self, batch: usize, seen: usize) -> Range<usize> {
+        let hidden = self.hidden.map_or(0..0, |hidden| hidden[batch].clone());
+        hidden.start.min(seen)..hidden.end.min(seen)
     }
 }
 
@@ -207,6 +269,14 @@ struct Task {
     hidden: Range<usize>,
 }
 
+/// How many blocks of queries there are, and how many queries a block has.
+///
+/// They are of nearly one size: 1,025 queries are nine of 114, not eight of 127 and a rest.
+fn blocks(queries: usize, keys: usize) -> (usize, usize) {
+    let blocks = queries.div_ceil((SCORES_AT_ONCE / keys).max(32));
+    (blocks, queries.div_ceil(blocks))
+}
+
 impl Fused<'_> {
     fn run<T: Stored>(&self, q: View<'_, f32>, k: View<'_, T>, v: View<'_, T>) -> Vec<f32> {
         let (queries, keys) = (q.tokens, k.tokens);
@@ -214,9 +284,7 @@ impl Fused<'_> {
         if out.is_empty() || keys == 0 {
             return out;
         }
-        // Blocks of nearly one size: 1,025 queries are nine of 114, not eight of 127 and a rest.
-        let blocks = queries.div_ceil((SCORES_AT_ONCE / keys).max(32));
-        let block = queries.div_ceil(blocks);
+        let (blocks, block) = blocks(queries, keys);
         let width = q.heads * q.dim;
         let address = Out::new(&mut out);
         let one = |at: usize| {
@@ -227,10 +295,7 @@ impl Fused<'_> {
                 return;
             }
             let seen = if self.visible.causal { keys - queries + first + count } else { keys };
-            let hidden = self
-                .visible
-                .hidden
-                .map_or(0..0, |hidden| hidden[batch].start.min(seen)..hidden[batch].end.min(seen));
+            let hidden = self.visible.hidden(batch, seen);
             let task = Task { first, count, keys: seen, hidden };
             let to = address.at((batch * queries + first) * width + head * q.dim);
             SCRATCH.with_borrow_mut(|scratch| {
@@ -273,25 +338,21 @@ impl Fused<'_> {
         mix(scores, values, value_stride, out);
     }
 
-    /// Some queries: two products around a softmax of each row.
-    #[expect(clippy::too_many_arguments, reason = "the operands of two products")]
-    fn block(
+    /// Writes what some queries give of their attention to each key into `scores`.
+    fn weights(
         &self,
         task: &Task,
-        queries: usize,
         (query, query_stride): (&[f32], usize),
         (keys, key_stride): (&[f32], usize),
-        (values, value_stride): (&[f32], usize),
         scores: &mut [f32],
         dim: usize,
-        (to, to_stride): (*mut f32, usize),
     ) {
         let (m, n) = (task.count, task.keys);
         assert!(query.len() >= (m - 1) * query_stride + dim, "queries lie in their buffer");
         assert!(keys.len() >= (n - 1) * key_stride + dim, "keys lie in their buffer");
-        assert!(values.len() >= (n - 1) * value_stride + dim, "values lie in their buffer");
+        assert!(scores.len() == m * n, "scores have their buffer");
         #[expect(unsafe_code, reason = "gemm takes addresses")]
-        // SAFETY: the operands lie in their buffers as asserted; `scores` holds `m * n`.
+        // SAFETY: the operands and scores lie in their buffers as asserted.
         unsafe {
             product(
                 (m, n, dim),
@@ -309,9 +370,27 @@ impl Fused<'_> {
             let hidden = task.hidden.start.min(seen.len())..task.hidden.end.min(seen.len());
             soften(seen, &hidden);
         }
+    }
+
+    /// Some queries: two products around a softmax of each row.
+    #[expect(clippy::too_many_arguments, reason = "the operands of two products")]
+    fn block(
+        &self,
+        task: &Task,
+        queries: usize,
+        (query, query_stride): (&[f32], usize),
+        (keys, key_stride): (&[f32], usize),
+        (values, value_stride): (&[f32], usize),
+        scores: &mut [f32],
+        dim: usize,
+        (to, to_stride): (*mut f32, usize),
+    ) {
+        let (m, n) = (task.count, task.keys);
+        self.weights(task, (query, query_stride), (keys, key_stride), scores, dim);
+        assert!(values.len() >= (n - 1) * value_stride + dim, "values lie in their buffer");
         debug_assert!(task.first + m <= queries);
         #[expect(unsafe_code, reason = "gemm takes addresses")]
-        // SAFETY: as above; `to` begins `m` rows of `dim` that this task alone writes.
+        // SAFETY: the operands lie in their buffers as asserted; `to` begins `m` rows of `dim` that this task alone writes.
         unsafe {
             product(
                 (m, dim, n),
@@ -370,8 +449,85 @@ dispatch!(fn mix(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{error, random};
+    use super::super::tests::{equal_differences, equal_plain, error, random};
     use super::*;
+
+    /// Masks for a batch of two with five keys or more.
+    fn masks() -> [(bool, Option<Vec<Range<usize>>>); 5] {
+        [
+            (false, None),
+            (true, None),
+            (false, Some(vec![0..2, 3..5])),
+            (true, Some(vec![1..3, 0..0])),
+            // The first queries of the first row see no key at all.
+            (true, Some(vec![0..3, 2..2])),
+        ]
+    }
+
+    #[test]
+    fn gradients_equal_differences() -> Result<()> {
+        let packed = [random(&[2, 5, 3, 2, 4], 1)?];
+        let inputs = [3, 5, 5].map(|tokens| random(&[2, tokens, 2, 4], tokens as u64));
+        let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
+        for (causal, hidden) in masks() {
+            let visible = Visible { causal, hidden: hidden.as_deref() };
+            equal_differences(&inputs, &|xs| attention(&xs[0], &xs[1], &xs[2], 0.4, visible))?;
+            let of = |xs: &[Tensor]| self_attention(&xs[0], Packing::Tokens, 0.4, visible);
+            equal_differences(&packed, &of)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_equal_those_of_plain_operations() -> Result<()> {
+        for (queries, keys) in [(1, 6), (7, 7), (16, 65), (400, 420)] {
+            let sizes =
+                [queries, keys, keys].map(|tokens| random(&[2, tokens, 3, 20], tokens as u64));
+            let inputs = sizes.into_iter().collect::<Result<Vec<_>>>()?;
+            for (causal, hidden) in &masks()[..4] {
+                let visible = Visible { causal: *causal, hidden: hidden.as_deref() };
+                equal_plain(&inputs, &|xs| attention(&xs[0], &xs[1], &xs[2], 0.2, visible))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn packed_gradients_equal_those_of_plain_operations() -> Result<()> {
+        let visible = Visible { causal: true, hidden: Some(&[0..0, 1..3]) };
+        for tokens in [1, 6, 65, 500] {
+            let inputs = [random(&[2, tokens, 3, 3, 20], 1)?];
+            let of = |packing| move |xs: &[Tensor]| self_attention(&xs[0], packing, 0.2, visible);
+            let hidden = if tokens > 3 { visible } else { Visible::default() };
+            equal_plain(&inputs, &|xs| self_attention(&xs[0], Packing::Tokens, 0.2, hidden))?;
+            if tokens > 3 {
+                let inputs = [inputs[0].permute((2, 0, 3, 1, 4))?.contiguous()?];
+                equal_plain(&inputs, &of(Packing::Heads))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn views_of_one_tensor_and_of_one_picture_for_all_have_gradients() -> Result<()> {
+        let inputs = [random(&[3, 5, 2, 2, 8], 1)?, random(&[1, 9, 2, 2, 8], 2)?];
+        equal_plain(&inputs, &|xs| {
+            let query = xs[0].narrow(2, 1, 1)?.squeeze(2)?;
+            let part = |i| xs[1].narrow(2, i, 1)?.squeeze(2)?.broadcast_as((3, 9, 2, 8));
+            attention(&query, &part(0)?, &part(1)?, 0.3, Visible::default())
+        })
+    }
+
+    #[test]
+    fn without_keys_every_gradient_is_zero() -> Result<()> {
+        let query = candle_core::Var::from_tensor(&random(&[2, 3, 2, 4], 1)?)?;
+        let none = random(&[2, 0, 2, 4], 2)?;
+        let out = attention(query.as_tensor(), &none, &none, 1.0, Visible::default())?;
+        let gradients = out.sum_all()?.backward()?;
+        let sum = gradients.get(&query).map(|xs| xs.abs()?.sum_all()?.to_scalar::<f32>());
+        assert_eq!(sum.transpose()?, Some(0.0));
+        Ok(())
+    }
 
     fn agree(q: &Tensor, k: &Tensor, v: &Tensor, visible: Visible<'_>) -> Result<()> {
         let fused = attention(q, k, v, 0.3, visible)?;

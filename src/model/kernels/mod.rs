@@ -30,7 +30,7 @@ mod norm;
 mod product;
 
 pub use activation::{Activation, add_bias};
-pub use attention::{Visible, attention};
+pub use attention::{Packing, Visible, attention, self_attention};
 pub use heads::{HeadNorms, Rotary, split_heads};
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
