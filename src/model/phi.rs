@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::model::{
     config::LanguageConfig,
-    kernels::{Activation, HeadNorms, Rotary, Visible, attention, split_heads},
+    kernels::{Activation, HeadNorms, Heads, Rotary, Visible, attention, split_heads},
     layers::{LayerNorm, Linear, RmsNorm, Tap},
     weights::{RowTable, Weights},
 };
@@ -247,7 +247,8 @@ impl Layer {
         if tap.is_on() {
             self.show_heads(&qkv, positions, i, tap)?;
         }
-        let [q, k, v] = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
+        let Heads { q, k, v, .. } =
+            split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
         let (k, v) = cache.append(i, &k, &v)?;
         let hidden = cache.is_padded().then_some(&*cache.hidden);
         let visible = Visible { causal: true, hidden };
@@ -283,7 +284,7 @@ impl Layer {
         tap: &mut Tap<'_>,
     ) -> Result<()> {
         tap.see(format_args!("phi.layer{i}.qkv"), qkv);
-        let [q, k, _] = split_heads(qkv, self.heads, &self.head_norms, None, positions)?;
+        let Heads { q, k, .. } = split_heads(qkv, self.heads, &self.head_norms, None, positions)?;
         tap.see(format_args!("phi.layer{i}.q_layernorm"), &q.transpose(1, 2)?);
         tap.see(format_args!("phi.layer{i}.k_layernorm"), &k.transpose(1, 2)?);
         Ok(())

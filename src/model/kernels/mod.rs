@@ -31,7 +31,7 @@ mod product;
 
 pub use activation::{Activation, add_bias};
 pub use attention::{Packing, Visible, attention, self_attention};
-pub use heads::{HeadNorms, Rotary, split_heads};
+pub use heads::{HeadNorms, Heads, Rotary, split_heads};
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use product::half_product;

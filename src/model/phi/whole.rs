@@ -7,7 +7,7 @@ use candle_core::{Module, Result, Tensor};
 
 use super::{Layer, Phi};
 use crate::model::{
-    kernels::{Rotary, Visible, attention, split_heads},
+    kernels::{Heads, Rotary, Visible, attention, split_heads},
     layers::Tap,
 };
 
@@ -123,15 +123,18 @@ impl Layer {
     ) -> Result<(Tensor, (Tensor, Tensor))> {
         let normed = self.norm.forward(xs)?;
         let qkv = self.qkv.forward(&normed)?;
-        let [q, k, v] = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
-        let (keys, values) = match before {
-            None => (k.clone(), v.clone()),
-            Some((keys, values)) => (Tensor::cat(&[keys, &k], 2)?, Tensor::cat(&[values, &v], 2)?),
-        };
-        let by_token = |xs: &Tensor| xs.transpose(1, 2);
+        let heads = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
         let visible = Visible { causal: true, hidden: None };
-        let (q, keys, values) = (by_token(&q)?, by_token(&keys)?, by_token(&values)?);
-        let mixed = attention(&q, &keys, &values, self.scale, visible)?;
+        let mixed = match before {
+            None => heads.attend(self.scale, visible)?,
+            Some((keys, values)) => {
+                let join =
+                    |old: &Tensor, new: &Tensor| Tensor::cat(&[old, new], 2)?.transpose(1, 2);
+                let (keys, values) = (join(keys, &heads.k)?, join(values, &heads.v)?);
+                attention(&heads.q.transpose(1, 2)?, &keys, &values, self.scale, visible)?
+            }
+        };
+        let Heads { k, v, .. } = heads;
         Ok((self.finish(xs, &normed, &mixed, i, &mut Tap::none())?, (k, v)))
     }
 }
