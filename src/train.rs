@@ -13,6 +13,7 @@ pub mod data;
 mod error;
 pub mod objectives;
 pub mod parameters;
+pub mod scenes;
 pub mod schedule;
 mod trainer;
 mod workers;

@@ -1,0 +1,27 @@
+//! Drawn scenes with everything that is true of them: what `nano` learns from.
+//!
+//! A [`Scene`] is a graph: a setting, a time of day, weather, a drawing style and up to six
+//! [`Thing`]s with kind, colour, place and size. [`Scene::generate`] makes it from a split and a
+//! number, and [`Scene::draw`] paints it at any size.
+//!
+//! Everything is a pure function of its arguments and the same on every machine: own small
+//! random numbers, no logarithms and no trigonometry (which differ between systems), no maps in
+//! random order.
+
+mod backdrop;
+mod camera;
+mod drawings;
+mod graph;
+mod held_out;
+mod layout;
+mod names;
+mod painter;
+mod palette;
+mod random;
+mod styles;
+#[cfg(test)]
+mod tests;
+
+pub use graph::{Relation, Scene, Split, Thing};
+pub use held_out::{is_held_out_pair, is_held_out_triple};
+pub use names::{Colour, Kind, Setting, Size, Style, TimeOfDay, Weather};
