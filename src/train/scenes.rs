@@ -2,7 +2,9 @@
 //!
 //! A [`Scene`] is a graph: a setting, a time of day, weather, a drawing style and up to six
 //! [`Thing`]s with kind, colour, place and size. [`Scene::generate`] makes it from a split and a
-//! number, and [`Scene::draw`] paints it at any size.
+//! number, [`Scene::draw`] paints it at any size, and the language ([`CaptionPlan`]) is read off
+//! the graph, so every sentence is known to be true, and a sentence of an edited graph is known
+//! to be false in exactly the words that the edit changed.
 //!
 //! Everything is a pure function of its arguments and the same on every machine: own small
 //! random numbers, no logarithms and no trigonometry (which differ between systems), no maps in
@@ -13,6 +15,7 @@ mod camera;
 mod drawings;
 mod graph;
 mod held_out;
+mod language;
 mod layout;
 mod names;
 mod painter;
@@ -24,4 +27,5 @@ mod tests;
 
 pub use graph::{Relation, Scene, Split, Thing};
 pub use held_out::{is_held_out_pair, is_held_out_triple};
+pub use language::{Caption, CaptionPlan, Fact, Mention};
 pub use names::{Colour, Kind, Setting, Size, Style, TimeOfDay, Weather};
