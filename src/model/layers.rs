@@ -1,5 +1,7 @@
 //! Layers that the networks are made of.
 
+mod peft;
+
 use std::fmt;
 
 use candle_core::{DType, Module, Result, Tensor, quantized::QMatMul};
@@ -8,6 +10,9 @@ use crate::model::{
     kernels::{self, Activation, add_bias, half_product},
     weights::{Stored, Weights},
 };
+
+use peft::LowRank;
+pub use peft::{Dropout, merged, row_lengths};
 
 /// What looks at named tensors.
 type See<'a> = dyn FnMut(&str, &Tensor) + 'a;
@@ -56,7 +61,7 @@ impl<'a> Tap<'a> {
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
-    lora: Option<Lora>,
+    lora: Option<LowRank>,
     output: usize,
 }
 
@@ -68,15 +73,6 @@ enum Weight {
     Half(Tensor),
     /// `(output, input + padding)`.
     Quantized { product: QMatMul, padding: usize },
-}
-
-/// Low-rank addition to a weight: `scale B A` (Hu et al., 2021).
-#[derive(Debug, Clone)]
-struct Lora {
-    /// `(rank, input)`.
-    a: Tensor,
-    /// `(output, rank)`, times the scale.
-    b: Tensor,
 }
 
 impl Linear {
@@ -122,11 +118,13 @@ impl Linear {
     }
 
     /// As [`Linear::load`], with `lora_A.weight` and `lora_B.weight` if there are any: `scale`
-    /// is their factor, their rank is the number of rows of the first.
+    /// is their factor, their rank is the number of rows of the first. With
+    /// `lora_magnitude_vector` they are a `DoRA`, which needs a dense weight.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or of another shape, or the scale of a LoRA is not given.
+    /// When a tensor is missing or of another shape, the scale of a LoRA is not given, or the
+    /// weight of a `DoRA` is quantised.
     pub fn load_with_lora(
         w: &Weights,
         input: usize,
@@ -134,15 +132,18 @@ impl Linear {
         scale: Option<f64>,
     ) -> Result<Self> {
         let mut linear = Self::load(w, input, output)?;
-        if let Some(&[rank, _]) = w.shape("lora_A.weight") {
-            let Some(scale) = scale else {
-                candle_core::bail!("the bundle holds a LoRA but not its scale");
-            };
-            let a = w.get((rank, input), "lora_A.weight")?;
-            let b = (w.get((output, rank), "lora_B.weight")? * scale)?;
-            linear.lora = Some(Lora { a, b });
-        }
+        linear.lora = LowRank::load(w, input, output, scale, || match &linear.weight {
+            Weight::Dense(weight) | Weight::Half(weight) => Ok(weight.clone()),
+            Weight::Quantized { .. } => candle_core::bail!("a DoRA needs a dense weight"),
+        })?;
         Ok(linear)
+    }
+
+    /// Drops some of what goes into a low-rank addition; does nothing where there is none.
+    pub fn set_dropout(&mut self, dropout: Dropout) {
+        if let Some(lora) = &mut self.lora {
+            lora.set_dropout(dropout);
+        }
     }
 
     /// Whether the weight is quantised.
@@ -183,8 +184,7 @@ impl Linear {
             }
         };
         if let Some(lora) = &self.lora {
-            let inner = kernels::linear(&flat, &lora.a, None, None)?;
-            out = (out + kernels::linear(&inner, &lora.b, None, None)?)?;
+            out = lora.add_to(out, &flat)?;
         }
         let mut shape = dims.to_vec();
         shape[dims.len() - 1] = self.output;

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::model::{
     config::LanguageConfig,
     kernels::{Activation, HeadNorms, Heads, Rotary, Visible, attention, split_heads},
-    layers::{LayerNorm, Linear, RmsNorm, Tap},
+    layers::{Dropout, LayerNorm, Linear, RmsNorm, Tap},
     weights::{RowTable, Weights},
 };
 
@@ -73,6 +73,19 @@ impl Phi {
     pub fn with_exact_rotary(mut self, w: &Weights) -> Result<Self> {
         self.rotary = rotary(&self.config, w, false)?;
         Ok(self)
+    }
+
+    /// The same model that drops some of what goes into each low-rank addition: for one step of
+    /// training.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: Dropout) -> Self {
+        for (i, layer) in (0_u64..).zip(&mut self.layers) {
+            let linears = [&mut layer.qkv, &mut layer.dense, &mut layer.fc1, &mut layer.fc2];
+            for (part, linear) in (4 * i..).zip(linears) {
+                linear.set_dropout(dropout.of_part(part));
+            }
+        }
+        self
     }
 
     /// Sizes of the model.
@@ -210,22 +223,24 @@ impl Layer {
     fn load(config: &LanguageConfig, w: &Weights) -> Result<Self> {
         let (hidden, dim) = (config.hidden, config.head_dim());
         let (own, mlp) = (w.pp("self_attn"), w.pp("mlp"));
-        let lora =
-            |name, output| Linear::load_with_lora(&own.pp(name), hidden, output, config.lora_scale);
+        let inner = config.intermediate;
+        let lora = |w: Weights, input, output| {
+            Linear::load_with_lora(&w, input, output, config.lora_scale)
+        };
         let head_norm =
             |name| LayerNorm::load(&own.pp(name), dim, config.eps).map(|norm| norm.parameters());
         Ok(Self {
             norm: LayerNorm::load(&w.pp("input_layernorm"), hidden, config.eps)?,
-            qkv: lora("query_key_value", 3 * hidden)?,
+            qkv: lora(own.pp("query_key_value"), hidden, 3 * hidden)?,
             head_norms: HeadNorms::new(
                 head_norm("q_layernorm")?,
                 head_norm("k_layernorm")?,
                 config.eps,
             )?,
-            dense: lora("dense", hidden)?,
+            dense: lora(own.pp("dense"), hidden, hidden)?,
             post_norm: RmsNorm::load(&w.pp("post_layernorm"), hidden, config.rms_eps)?,
-            fc1: Linear::load(&mlp.pp("fc1"), hidden, config.intermediate)?,
-            fc2: Linear::load(&mlp.pp("fc2"), config.intermediate, hidden)?,
+            fc1: lora(mlp.pp("fc1"), hidden, inner)?,
+            fc2: lora(mlp.pp("fc2"), inner, hidden)?,
             heads: config.heads,
             scale: (dim as f64).powf(-0.5),
         })
