@@ -20,8 +20,9 @@ use candle_core::Tensor;
 use case::{Lora, Reference, Tensors};
 use losses::{Language, Retrieval};
 use reference::relative_error;
-use tinyfind::model::config::LanguageConfig;
 use tinyfind::train::objectives::sampling_weights;
+use tinyfind::train::peft::{Additions, Peft};
+use tinyfind::train::stage::Stage;
 use tinyfind::train::{Parameters, Schedule, Task, Trainer};
 
 /// Of a loss, against its value.
@@ -175,28 +176,48 @@ fn hard_negatives_are_drawn_by_the_weights_of_pytorch() {
     }
 }
 
-fn language(name: &str, adapt: impl Fn(&Reference, &mut LanguageConfig)) {
+/// Compares a case of the language model, trained as `peft` has it.
+fn language(name: &str, peft: impl Fn(Additions) -> Peft) {
     let reference = Reference::open();
-    let mut config = reference.config.language.clone().unwrap();
-    adapt(&reference, &mut config);
+    let Lora { rank, alpha } = reference.lora;
+    let peft = peft(Additions { rank, alpha, dropout: 0.0, ..Additions::default() });
+    let config = peft.adapt(reference.config.language.as_ref().unwrap());
     compare(name, &reference, &Language::new(&reference, name, config));
 }
 
 #[test]
 fn the_whole_language_model_trains_as_in_pytorch() {
-    language("language", |_, _| ());
+    language("language", |_| Peft::None);
 }
 
 #[test]
 fn projections_and_norms_train_as_in_pytorch() {
-    language("warm_up", |_, _| ());
+    language("warm_up", |_| Peft::None);
 }
 
 #[test]
 fn a_lora_trains_as_in_pytorch() {
-    language("lora", |reference, config| {
-        let Lora { rank, alpha } = reference.lora;
-        config.lora_rank = Some(rank);
-        config.lora_scale = Some(alpha / rank as f64);
-    });
+    language("lora", Peft::Lora);
+}
+
+#[test]
+fn a_dora_trains_as_in_pytorch() {
+    language("dora", Peft::Dora);
+}
+
+#[test]
+fn stages_train_what_the_cases_train() {
+    let start = Tensors::read("weights");
+    for (name, stage, without) in [
+        ("vision", Stage::Retrieval, "language."),
+        ("warm_up", Stage::WarmUp, ".lora_"),
+        ("lora", Stage::Pretraining, ".lora_magnitude"),
+        ("dora", Stage::Pretraining, "vit."),
+    ] {
+        let names = start.below("").into_keys();
+        let trained: Vec<&str> =
+            names.filter(|name| stage.trains(name) && !name.contains(without)).collect();
+        let tensors = Tensors::read(name);
+        assert_eq!(trained, tensors.below("gradient/").into_keys().collect::<Vec<_>>(), "{name}");
+    }
 }
