@@ -105,6 +105,27 @@ pub struct LanguageConfig {
     /// Where LoRA is kept beside the weights: its rank `r`.
     #[serde(default)]
     pub lora_rank: Option<usize>,
+    /// Which norms a layer has.
+    #[serde(default)]
+    pub norms: Norms,
+}
+
+/// The three normalisations of a language layer that TinyGPT-V's article names. All are there
+/// but in experiments that show what each is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Norms {
+    /// Layer norm of what attention and MLP read.
+    pub input: bool,
+    /// RMS norm of what attention gives.
+    pub post: bool,
+    /// Layer norms of queries and keys over the width of a head.
+    pub query_key: bool,
+}
+
+impl Default for Norms {
+    fn default() -> Self {
+        Self { input: true, post: true, query_key: true }
+    }
 }
 
 /// Longest side of a picture that a model may ask for, in pixels.
@@ -292,6 +313,7 @@ impl LanguageConfig {
             rms_eps: 1e-6,
             lora_scale: None,
             lora_rank: None,
+            norms: Norms::default(),
         }
     }
 }
@@ -299,4 +321,18 @@ impl LanguageConfig {
 /// Side in pixels of the pictures that a TinyGPT-V stage looks at.
 pub fn image_size_of_stage(stage: u8) -> usize {
     if stage == 4 { 448 } else { 224 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_written_before_norms_could_be_left_out_has_them_all() {
+        let mut json = serde_json::to_value(LanguageConfig::phi2()).unwrap();
+        json.as_object_mut().unwrap().remove("norms").unwrap();
+        let read: LanguageConfig = serde_json::from_value(json).unwrap();
+        assert_eq!(read, LanguageConfig::phi2());
+        assert!(read.norms.input && read.norms.post && read.norms.query_key);
+    }
 }

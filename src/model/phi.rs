@@ -208,11 +208,12 @@ pub fn left_pad(prompts: &[Tensor]) -> Result<(Tensor, Vec<usize>)> {
 /// One layer: attention and MLP side by side behind one norm.
 #[derive(Debug)]
 struct Layer {
-    norm: LayerNorm,
+    /// Norms are there as [`LanguageConfig::norms`] says.
+    norm: Option<LayerNorm>,
     qkv: Linear,
-    head_norms: HeadNorms,
+    head_norms: Option<HeadNorms>,
     dense: Linear,
-    post_norm: RmsNorm,
+    post_norm: Option<RmsNorm>,
     fc1: Linear,
     fc2: Linear,
     heads: usize,
@@ -229,16 +230,17 @@ impl Layer {
         };
         let head_norm =
             |name| LayerNorm::load(&own.pp(name), dim, config.eps).map(|norm| norm.parameters());
+        let head_norms =
+            || HeadNorms::new(head_norm("q_layernorm")?, head_norm("k_layernorm")?, config.eps);
+        let norm = || LayerNorm::load(&w.pp("input_layernorm"), hidden, config.eps);
+        let post_norm = || RmsNorm::load(&w.pp("post_layernorm"), hidden, config.rms_eps);
+        let norms = config.norms;
         Ok(Self {
-            norm: LayerNorm::load(&w.pp("input_layernorm"), hidden, config.eps)?,
+            norm: norms.input.then(norm).transpose()?,
             qkv: lora(own.pp("query_key_value"), hidden, 3 * hidden)?,
-            head_norms: HeadNorms::new(
-                head_norm("q_layernorm")?,
-                head_norm("k_layernorm")?,
-                config.eps,
-            )?,
+            head_norms: norms.query_key.then(head_norms).transpose()?,
             dense: lora(own.pp("dense"), hidden, hidden)?,
-            post_norm: RmsNorm::load(&w.pp("post_layernorm"), hidden, config.rms_eps)?,
+            post_norm: norms.post.then(post_norm).transpose()?,
             fc1: lora(mlp.pp("fc1"), hidden, inner)?,
             fc2: lora(mlp.pp("fc2"), inner, hidden)?,
             heads: config.heads,
@@ -256,19 +258,27 @@ impl Layer {
         i: usize,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        let normed = self.norm.forward(xs)?;
+        let normed = self.input(xs)?;
         tap.see(format_args!("phi.layer{i}.input_layernorm"), &normed);
         let qkv = self.qkv.forward(&normed)?;
         if tap.is_on() {
             self.show_heads(&qkv, positions, i, tap)?;
         }
-        let Heads { q, k, v, .. } =
-            split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
+        let Heads { q, k, v, .. } = self.split(&qkv, Some(rotary), positions)?;
         let (k, v) = cache.append(i, &k, &v)?;
         let hidden = cache.is_padded().then_some(&*cache.hidden);
         let visible = Visible { causal: true, hidden };
         let mixed = attention(&q.transpose(1, 2)?, &k, &v, self.scale, visible)?;
         self.finish(xs, &normed, &mixed, i, tap)
+    }
+
+    /// What attention and MLP read.
+    fn input(&self, xs: &Tensor) -> Result<Tensor> {
+        self.norm.as_ref().map_or_else(|| Ok(xs.clone()), |norm| norm.forward(xs))
+    }
+
+    fn split(&self, qkv: &Tensor, rotary: Option<&Rotary>, positions: &[u32]) -> Result<Heads> {
+        split_heads(qkv, self.heads, self.head_norms.as_ref(), rotary, positions)
     }
 
     /// What follows attention, whose heads are `mixed`: `(rows, tokens, hidden)`.
@@ -282,7 +292,10 @@ impl Layer {
     ) -> Result<Tensor> {
         let attended = self.dense.forward(mixed)?;
         tap.see(format_args!("phi.layer{i}.dense"), &attended);
-        let attended = self.post_norm.forward(&attended)?;
+        let attended = match &self.post_norm {
+            Some(norm) => norm.forward(&attended)?,
+            None => attended,
+        };
         tap.see(format_args!("phi.layer{i}.post_layernorm"), &attended);
         let mlp = self.fc2.forward(&self.fc1.forward_then(normed, Activation::GeluTanh)?)?;
         tap.see(format_args!("phi.layer{i}.mlp"), &mlp);
@@ -299,7 +312,7 @@ impl Layer {
         tap: &mut Tap<'_>,
     ) -> Result<()> {
         tap.see(format_args!("phi.layer{i}.qkv"), qkv);
-        let Heads { q, k, .. } = split_heads(qkv, self.heads, &self.head_norms, None, positions)?;
+        let Heads { q, k, .. } = self.split(qkv, None, positions)?;
         tap.see(format_args!("phi.layer{i}.q_layernorm"), &q.transpose(1, 2)?);
         tap.see(format_args!("phi.layer{i}.k_layernorm"), &k.transpose(1, 2)?);
         Ok(())

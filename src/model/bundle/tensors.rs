@@ -291,7 +291,9 @@ fn phi(at: &mut At<'_>, c: &LanguageConfig, token_width: usize) {
     at.push("model.embed_tokens.weight", &[c.vocabulary, c.hidden], Role::Table);
     for i in 0..c.layers {
         let mut layer = at.pp(format_args!("model.layers.{i}"));
-        layer.norm("input_layernorm", c.hidden);
+        if c.norms.input {
+            layer.norm("input_layernorm", c.hidden);
+        }
         for (name, output) in
             [("self_attn.query_key_value", 3 * c.hidden), ("self_attn.dense", c.hidden)]
         {
@@ -302,9 +304,13 @@ fn phi(at: &mut At<'_>, c: &LanguageConfig, token_width: usize) {
                 at.push("lora_B.weight", &[output, rank], Role::Lora);
             }
         }
-        layer.norm("self_attn.q_layernorm", c.head_dim());
-        layer.norm("self_attn.k_layernorm", c.head_dim());
-        layer.push("post_layernorm.weight", &[c.hidden], Role::Norm);
+        if c.norms.query_key {
+            layer.norm("self_attn.q_layernorm", c.head_dim());
+            layer.norm("self_attn.k_layernorm", c.head_dim());
+        }
+        if c.norms.post {
+            layer.push("post_layernorm.weight", &[c.hidden], Role::Norm);
+        }
         layer.linear("mlp.fc1", c.hidden, c.intermediate);
         layer.linear("mlp.fc2", c.intermediate, c.hidden);
     }

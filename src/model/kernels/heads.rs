@@ -148,8 +148,8 @@ impl Heads {
 /// Splits `(batch, tokens, heads * 3 * dim)`, whose last dimension lies `[head][q|k|v][dim]`,
 /// into queries and keys, normed and then rotated, and values.
 ///
-/// `positions` holds the place of each token, `batch * tokens` in all; without `rotary` nothing
-/// is rotated.
+/// `positions` holds the place of each token, `batch * tokens` in all; without `norms` nothing is
+/// normed, without `rotary` nothing is rotated.
 ///
 /// # Errors
 ///
@@ -157,13 +157,14 @@ impl Heads {
 pub fn split_heads(
     qkv: &Tensor,
     heads: usize,
-    norms: &HeadNorms,
+    norms: Option<&HeadNorms>,
     rotary: Option<&Rotary>,
     positions: &[u32],
 ) -> Result<Heads> {
     let (batch, tokens, width) = qkv.dims3()?;
     let dim = width / heads / 3;
-    if width != heads * 3 * dim || dim != norms.flat[0].len() || positions.len() != batch * tokens {
+    let normed = norms.is_none_or(|norms| norms.flat[0].len() == dim);
+    if width != heads * 3 * dim || !normed || positions.len() != batch * tokens {
         candle_core::bail!("splitting {:?} for {heads} heads of {dim}", qkv.dims());
     }
     if let Some(rotary) = rotary
@@ -171,26 +172,33 @@ pub fn split_heads(
     {
         candle_core::bail!("position {far} is beyond the {} of the model", rotary.positions());
     }
-    let parameters = [&norms.query.0, &norms.query.1, &norms.key.0, &norms.key.1];
-    let eps = norms.eps as f32;
-    let [a, b, c, d] = parameters.map(Some);
-    if differentiable(&[Some(qkv), a, b, c, d]) {
-        let (rotary, positions) = (rotary.cloned(), positions.to_vec());
-        let split = TrackedSplit { heads, eps, rotary, positions };
-        // One tensor, since an operation has three inputs at most.
-        let parameters = Tensor::cat(&parameters, 0)?;
-        return Heads::of(qkv.contiguous()?.apply_op2(&parameters, split)?, true);
-    }
-    if fusable(qkv) && parameters.iter().all(|xs| !xs.track_op()) {
-        let parameters = norms.flat.each_ref().map(Vec::as_slice);
-        let split = Split { heads, eps, parameters, rotary, positions };
-        return Heads::of(qkv.contiguous()?.apply_op1_no_bwd(&split)?, false);
+    if let Some(norms) = norms {
+        let parameters = [&norms.query.0, &norms.query.1, &norms.key.0, &norms.key.1];
+        let eps = norms.eps as f32;
+        let [a, b, c, d] = parameters.map(Some);
+        if differentiable(&[Some(qkv), a, b, c, d]) {
+            let (rotary, positions) = (rotary.cloned(), positions.to_vec());
+            let split = TrackedSplit { heads, eps, rotary, positions };
+            // One tensor, since an operation has three inputs at most.
+            let parameters = Tensor::cat(&parameters, 0)?;
+            return Heads::of(qkv.contiguous()?.apply_op2(&parameters, split)?, true);
+        }
+        if fusable(qkv) && parameters.iter().all(|xs| !xs.track_op()) {
+            let parameters = norms.flat.each_ref().map(Vec::as_slice);
+            let split = Split { heads, eps, parameters, rotary, positions };
+            return Heads::of(qkv.contiguous()?.apply_op1_no_bwd(&split)?, false);
+        }
     }
     let qkv = qkv.reshape((batch, tokens, heads, 3, dim))?;
     let part = |i| qkv.narrow(3, i, 1)?.squeeze(3)?.contiguous();
-    let turned = |xs: Tensor| rotary.map_or(Ok(xs.clone()), |rotary| rotary.plain(&xs, positions));
-    let q = turned(layer_norm(&part(0)?, &norms.query.0, &norms.query.1, norms.eps)?)?;
-    let k = turned(layer_norm(&part(1)?, &norms.key.0, &norms.key.1, norms.eps)?)?;
+    let (mut q, mut k) = (part(0)?, part(1)?);
+    if let Some(norms) = norms {
+        q = layer_norm(&q, &norms.query.0, &norms.query.1, norms.eps)?;
+        k = layer_norm(&k, &norms.key.0, &norms.key.1, norms.eps)?;
+    }
+    if let Some(rotary) = rotary {
+        (q, k) = (rotary.plain(&q, positions)?, rotary.plain(&k, positions)?);
+    }
     let by_head = |xs: &Tensor| xs.transpose(1, 2)?.contiguous();
     Ok(Heads { q: by_head(&q)?, k: by_head(&k)?, v: by_head(&part(2)?)?, packed: None })
 }
@@ -415,7 +423,7 @@ mod tests {
             let split = |xs: &[Tensor]| {
                 let norm = |i: usize| (xs[i].clone(), xs[i + 1].clone());
                 let norms = HeadNorms::new(norm(1), norm(3), 1e-5)?;
-                split_heads(&xs[0], 3, &norms, rotary, &positions)
+                split_heads(&xs[0], 3, Some(&norms), rotary, &positions)
             };
             let parts = |xs: &[Tensor]| {
                 let Heads { q, k, v, .. } = split(xs)?;
@@ -448,9 +456,9 @@ mod tests {
         let (norms, rotary) = (norms()?, rotary(true)?);
         let positions: Vec<u32> = (0..14).map(|i| i * 5 % 23).collect();
         for rotary in [None, Some(&rotary)] {
-            let fused = split_heads(&qkv, 3, &norms, rotary, &positions)?;
+            let fused = split_heads(&qkv, 3, Some(&norms), rotary, &positions)?;
             let tracked = candle_core::Var::from_tensor(&qkv)?;
-            let split = || split_heads(tracked.as_tensor(), 3, &norms, rotary, &positions);
+            let split = || split_heads(tracked.as_tensor(), 3, Some(&norms), rotary, &positions);
             let (tracked, plain) = (split()?, with_plain_gradients(split)?);
             for other in [tracked, plain] {
                 for (one, other) in [(&fused.q, other.q), (&fused.k, other.k), (&fused.v, other.v)]
@@ -467,18 +475,32 @@ mod tests {
     fn position_zero_turns_nothing() -> Result<()> {
         let qkv = random(&[1, 2, 3 * 20], 1)?;
         let (norms, rotary) = (norms()?, rotary(false)?);
-        let still = split_heads(&qkv, 1, &norms, None, &[0, 0])?;
-        let turned = split_heads(&qkv, 1, &norms, Some(&rotary), &[0, 0])?;
+        let still = split_heads(&qkv, 1, Some(&norms), None, &[0, 0])?;
+        let turned = split_heads(&qkv, 1, Some(&norms), Some(&rotary), &[0, 0])?;
         assert!(error(&still.q, &turned.q)? == 0.0);
-        let turned = split_heads(&qkv, 1, &norms, Some(&rotary), &[0, 9])?;
+        let turned = split_heads(&qkv, 1, Some(&norms), Some(&rotary), &[0, 9])?;
         assert!(error(&still.q, &turned.q)? > 0.1);
+        Ok(())
+    }
+
+    #[test]
+    fn without_norms_only_the_rotation_is_left() -> Result<()> {
+        let qkv = random(&[1, 2, 3 * 20], 1)?;
+        let plain = split_heads(&qkv, 1, None, None, &[0, 0])?;
+        for (i, got) in [(0, &plain.q), (1, &plain.k), (2, &plain.v)] {
+            assert!(error(&got.squeeze(1)?, &qkv.narrow(2, i * 20, 20)?)? == 0.0);
+        }
+        let turned = split_heads(&qkv, 1, None, Some(&rotary(false)?), &[0, 9])?;
+        let length = |xs: &Tensor| xs.sqr()?.sum(3);
+        assert!(error(&length(&turned.q)?, &length(&plain.q)?)? < 1e-6);
+        assert!(error(&turned.q, &plain.q)? > 0.1);
         Ok(())
     }
 
     #[test]
     fn a_position_beyond_the_tables_is_refused() -> Result<()> {
         let qkv = random(&[1, 1, 3 * 20], 1)?;
-        let refused = split_heads(&qkv, 1, &norms()?, Some(&rotary(true)?), &[64]);
+        let refused = split_heads(&qkv, 1, Some(&norms()?), Some(&rotary(true)?), &[64]);
         assert!(refused.unwrap_err().to_string().contains("position 64"));
         Ok(())
     }

@@ -2,8 +2,10 @@ use candle_core::{Device, IndexOp};
 
 use super::*;
 use crate::model::{
-    bundle::{Bundle, WeightType, tests::small_config},
+    bundle::{Bundle, WeightType, tensors_of, tests::small_config},
+    config::{Config, Norms},
     generate::LanguageModel,
+    gradcheck::{Trained, numbers},
     import::random::{Tokenizers, write_random},
 };
 
@@ -158,4 +160,55 @@ fn sequences_behind_a_prefix_equal_whole_ones() {
     let one = phi.embed(&[1]).unwrap().unsqueeze(0).unwrap();
     assert!(phi.forward_after(&prefix, &[2], &one).is_err());
     assert!(phi.forward_after(&prefix, &[0, 1], &one).is_err());
+}
+
+#[test]
+fn each_norm_can_be_left_out() {
+    let all = small_config();
+    let language = all.language.clone().unwrap();
+    let expected = tensors_of(&all).len();
+    let without = |norms: Norms| {
+        let language = LanguageConfig { norms, ..language.clone() };
+        let config = Config { language: Some(language), ..all.clone() };
+        // Tensors of the norms that are there are the same, by name, in every bundle.
+        let trained = Trained::random(&config, |name| name.starts_with("language.model."));
+        (tensors_of(&config).len(), config, trained)
+    };
+    let on = Norms::default();
+    for (norms, gone) in [
+        (on, 0),
+        (Norms { input: false, ..on }, 2),
+        (Norms { post: false, ..on }, 1),
+        (Norms { query_key: false, ..on }, 4),
+        (Norms { input: false, post: false, query_key: false }, 7),
+    ] {
+        let (tensors, config, trained) = without(norms);
+        let language = config.language.as_ref().unwrap();
+        assert_eq!(tensors, expected - gone * language.layers);
+        let phi = Phi::load(language, &trained.weights().pp("language")).unwrap();
+        let whole = {
+            let embeds = phi.embed(&ids(6)).unwrap().unsqueeze(0).unwrap();
+            let xs = phi.forward_whole(&embeds).unwrap();
+            phi.logits(&xs).unwrap().squeeze(0).unwrap()
+        };
+        assert!(error(&whole.detach(), &alone(&phi, &ids(6)).detach()) < 1e-5, "{norms:?}");
+    }
+}
+
+#[test]
+fn gradients_without_norms_agree_with_finite_differences() {
+    let mut config = small_config();
+    if let Some(language) = &mut config.language {
+        language.norms = Norms { input: false, post: false, query_key: false };
+        language.vocabulary = 60;
+    }
+    let trained = Trained::random(&config, |name| {
+        name.starts_with("language.model.") && !name.contains("final_layernorm")
+    });
+    trained.check(|w| {
+        let phi = Phi::load(config.language.as_ref().unwrap(), &w.pp("language"))?;
+        let embeds = phi.embed(&[3, 50, 7, 9])?.unsqueeze(0)?;
+        let xs = phi.forward_whole(&embeds)?;
+        (&xs * numbers(xs.elem_count(), 2, 1.0).reshape(xs.shape())?)?.mean_all()
+    });
 }

@@ -7,7 +7,7 @@ use candle_core::{Module, Result, Tensor};
 
 use super::{Layer, Phi};
 use crate::model::{
-    kernels::{Heads, Rotary, Visible, attention, split_heads},
+    kernels::{Heads, Rotary, Visible, attention},
     layers::Tap,
 };
 
@@ -121,9 +121,9 @@ impl Layer {
         before: Option<&(Tensor, Tensor)>,
         i: usize,
     ) -> Result<(Tensor, (Tensor, Tensor))> {
-        let normed = self.norm.forward(xs)?;
+        let normed = self.input(xs)?;
         let qkv = self.qkv.forward(&normed)?;
-        let heads = split_heads(&qkv, self.heads, &self.head_norms, Some(rotary), positions)?;
+        let heads = self.split(&qkv, Some(rotary), positions)?;
         let visible = Visible { causal: true, hidden: None };
         let mixed = match before {
             None => heads.attend(self.scale, visible)?,
