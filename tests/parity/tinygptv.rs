@@ -15,6 +15,7 @@ use tinyfind::model::pixels::pixel_values;
 use tinyfind::model::projection::Projection;
 use tinyfind::model::prompt::{PhiTokenizer, Template};
 use tinyfind::model::qformer::QFormer;
+use tinyfind::train::objectives::{Example, answers};
 
 use crate::case::Case;
 use crate::reference::{Computed, Report, relative_error};
@@ -94,7 +95,13 @@ pub(crate) fn compare(case: &Case, stage: u8, bundle: &Bundle) -> Report {
         evaluation(&told["eval"], &model, &both, &mut computed, &mut report);
     }
     if told["train_forward"].is_object() {
-        training(&told["train_forward"], &model, &image.i(0).unwrap(), &mut computed, &mut report);
+        let told = &told["train_forward"];
+        training(told, &model, &image.i(0).unwrap(), &mut computed, &mut report);
+        let tokens = {
+            let pixels = pixel_values(&pictures[..1], model.size(), &Device::Cpu, DType::F32);
+            model.qformer.forward_image(&model.vit.forward(&pixels.unwrap()).unwrap()).unwrap()
+        };
+        objective(told, &model, &tokens, &mut report);
     }
     let file = case.path(&format!("activations_stage{stage}.safetensors"));
     report.compare_file(&file, &format!("stage{stage}."), &computed);
@@ -343,6 +350,34 @@ fn training(
         let alone = model.phi.option_losses(&prompt, std::slice::from_ref(option)).unwrap();
         report.near("a loss alone", &alone, &expected[row..=row]);
     }
+}
+
+/// The same losses by what is minimised in training, of visual tokens `(1, queries, width)`.
+fn objective(told: &Value, model: &Model, tokens: &Tensor, report: &mut Report) {
+    let prompt = model.tokenizer.split(told["instruction"].as_str().unwrap()).unwrap();
+    let end = told["end_sym"].as_str().unwrap();
+    let bos = Some(model.tokenizer.end_of_text());
+    let learned: Vec<Vec<u32>> = told["answers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| model.tokenizer.encode(&format!("{}{end}", answer.as_str().unwrap())))
+        .collect();
+    let examples: Vec<Example<'_>> =
+        learned.iter().map(|answer| Example { picture: 0, prompt: &prompt, answer }).collect();
+    let loss = |examples: &[Example<'_>]| {
+        let made = answers(&model.phi, &model.projection, tokens, examples, bos).unwrap();
+        made.loss.to_scalar::<f32>().unwrap()
+    };
+    let expected: Vec<f64> =
+        told["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    let apart: Vec<f32> = examples.iter().map(|e| loss(std::slice::from_ref(e))).collect();
+    report.near("objectives", &apart, &expected);
+    // Together each token counts once.
+    let tokens: Vec<f64> = learned.iter().map(|answer| answer.len() as f64).collect();
+    let sum: f64 = expected.iter().zip(&tokens).map(|(loss, n)| loss * n).sum();
+    let mean = sum / tokens.iter().sum::<f64>();
+    report.near("objective of all answers", &[loss(&examples)], &[mean]);
 }
 
 /// Options by their losses, the least first.
