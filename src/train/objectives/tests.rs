@@ -1,17 +1,18 @@
 //! The objectives on a small random model: gradients, and what must not change a loss.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::model::{
     bundle::tests::small_config,
     config::{Config, QFormerConfig},
+    eva_vit::EvaVit,
     gradcheck::{Trained, numbers},
     phi::Phi,
     projection::Projection,
     prompt::PromptIds,
-    qformer::RetrievalQFormer,
+    qformer::{QFormer, RetrievalQFormer},
     weights::Weights,
 };
 
@@ -93,6 +94,22 @@ fn gradients_of_the_first_stage_agree_with_finite_differences() {
     trained.check(|w| {
         let [itc, itm, itg] = first_stage(&config, w, &triples())?;
         (itc + itm)? + itg
+    });
+}
+
+#[test]
+fn gradients_of_the_towers_agree_with_finite_differences() {
+    let config = config();
+    let trained =
+        Trained::random(&config, |name| name.starts_with("vit.") || name.starts_with("captioner."));
+    let pixels = numbers(2 * 3 * 28 * 28, 8, 0.5).reshape((2, 3, 28, 28)).unwrap();
+    trained.check(|w| {
+        let vit = EvaVit::load(config.vision.as_ref().unwrap(), &w.pp("vit"))?.forward(&pixels)?;
+        let captioner = QFormer::load(config.captioner.as_ref().unwrap(), 48, &w.pp("captioner"))?;
+        let tokens = captioner.forward_image(&vit)?;
+        let factors = numbers(tokens.elem_count(), 2, 1.0).reshape(tokens.shape())?;
+        // The ViT's own tokens too: behind ln_vision a common factor of theirs has no effect.
+        (tokens * factors)?.mean_all()? + (vit.sqr()?.mean_all()? * 0.1)?
     });
 }
 
@@ -206,7 +223,7 @@ fn only_the_answer_is_learned() {
     let made = answers(&phi, &projection, &tokens(1), &[example], Some(0)).unwrap();
     assert_eq!(made.tokens, 2);
     // The same by the way that ranks options.
-    let image = candle_core::Module::forward(&projection, &tokens(1)).unwrap().squeeze(0).unwrap();
+    let image = projection.forward(&tokens(1)).unwrap().squeeze(0).unwrap();
     let embed = |ids: &[u32]| phi.embed(ids).unwrap();
     let whole = Tensor::cat(&[&embed(&[0, 5, 6]), &image, &embed(&[7, 8])], 0).unwrap();
     let ranked = phi.option_losses(&whole, &[vec![20, 1]]).unwrap()[0];
