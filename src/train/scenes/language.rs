@@ -5,7 +5,9 @@
 //! fact false, in the same words but for those that carry it.
 
 mod captions;
+mod edits;
 mod phrases;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod truth;
@@ -13,6 +15,8 @@ mod truth;
 use std::ops::Range;
 
 pub use captions::CaptionPlan;
+pub use edits::{Edit, EditKind, edits};
+pub use statement::{Statement, parse_caption};
 
 /// A caption with the place of each fact in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,13 @@ pub struct Caption {
     pub text: String,
     /// Its facts, in the order of the text. Ranges do not overlap.
     pub mentions: Vec<Mention>,
+}
+
+impl Caption {
+    /// The text without a full stop at its end, to be said inside another sentence.
+    pub fn clause(&self) -> &str {
+        self.text.strip_suffix('.').unwrap_or(&self.text)
+    }
 }
 
 /// A fact in a caption.

@@ -160,7 +160,16 @@ impl CaptionPlan {
 
     /// The wording over a scene, which has the things of the scene of the plan, edited or not.
     pub fn render(&self, scene: &Scene) -> Caption {
-        let mut writer = Writer::default();
+        self.render_reversed(scene, None)
+    }
+
+    /// The same, but what is said of how two things stand to each other is reversed.
+    pub(super) fn render_reversed(
+        &self,
+        scene: &Scene,
+        reversed: Option<(usize, usize)>,
+    ) -> Caption {
+        let mut writer = Writer { reversed, ..Writer::default() };
         for &piece in &self.pieces {
             writer.piece(piece, scene);
         }
@@ -249,6 +258,7 @@ fn described(order: &[usize]) -> Vec<Piece> {
 struct Writer {
     text: String,
     mentions: Vec<Mention>,
+    reversed: Option<(usize, usize)>,
 }
 
 impl Writer {
@@ -299,6 +309,8 @@ impl Writer {
             Air => self.state(phrases::weather(scene.weather), Fact::Weather),
             Beside { a, b, relation, short } => {
                 let relation = scene.relation(a, b).unwrap_or(relation);
+                let turned = self.reversed == Some((a, b));
+                let relation = if turned { relation.inverse() } else { relation };
                 self.state(phrases::relation(relation, short), Fact::Relation(a, b));
             }
         }

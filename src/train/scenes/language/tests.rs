@@ -1,5 +1,7 @@
 //! Tests of the language against the graph.
 
+mod falsehoods;
+
 use super::*;
 use crate::train::scenes::{Colour, Kind, Scene, Setting, Split, TimeOfDay, Weather, tests::scene};
 
