@@ -5,18 +5,24 @@
 //! fact false, in the same words but for those that carry it.
 
 mod captions;
+mod dialogue;
 mod edits;
 mod phrases;
+mod questions;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod vocabulary;
 
 use std::ops::Range;
 
 pub use captions::CaptionPlan;
+pub use dialogue::dialogue;
 pub use edits::{Edit, EditKind, edits};
+pub use questions::{Question, QuestionKind, questions};
 pub use statement::{Statement, parse_caption};
+pub use vocabulary::corpus_words;
 
 /// A caption with the place of each fact in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use super::{Caption, CaptionPlan, Fact};
-use crate::train::scenes::{Colour, Kind, Scene, Setting, is_held_out_triple, random::Random};
+use crate::train::scenes::{
+    Colour, Kind, Scene, Setting, is_held_out_pair, is_held_out_triple, random::Random,
+};
 
 /// Which fact an edit makes false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,4 +184,9 @@ impl Editor<'_> {
 fn has_twins(scene: &Scene) -> bool {
     let pairs: Vec<_> = scene.things.iter().map(|thing| (thing.kind, thing.colour)).collect();
     pairs.iter().enumerate().any(|(number, pair)| pairs[..number].contains(pair))
+}
+
+/// Whether a question or caption about this scene may name a pair that it does not show.
+pub(super) fn may_name(scene: &Scene, kind: Kind, colour: Colour) -> bool {
+    !is_held_out_pair(kind, colour) || scene.has_held_out_combination()
 }

@@ -1,5 +1,6 @@
 //! Tests of the language against the graph.
 
+mod answers;
 mod falsehoods;
 
 use super::*;
