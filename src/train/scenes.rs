@@ -8,7 +8,8 @@
 //!
 //! Everything is a pure function of its arguments and the same on every machine: own small
 //! random numbers, no logarithms and no trigonometry (which differ between systems), no maps in
-//! random order.
+//! random order. Only the drawing crate and the JPEG decoder, which have vector instructions for
+//! some processors, may round a colour by one elsewhere.
 
 mod backdrop;
 mod camera;
