@@ -7,7 +7,7 @@ use std::fmt;
 use candle_core::{DType, Module, Result, Tensor, quantized::QMatMul};
 
 use crate::model::{
-    kernels::{self, Activation, add_bias, half_product},
+    kernels::{self, Activation, add_bias, half_product, quantised_product},
     weights::{Stored, Weights},
 };
 
@@ -180,7 +180,7 @@ impl Linear {
                 } else {
                     flat.pad_with_zeros(1, 0, *padding)?
                 };
-                product.forward(&padded.to_dtype(DType::F32)?)?.to_dtype(xs.dtype())?
+                quantised_product(&padded.to_dtype(DType::F32)?, product)?.to_dtype(xs.dtype())?
             }
         };
         if let Some(lora) = &self.lora {

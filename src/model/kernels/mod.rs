@@ -34,7 +34,7 @@ pub use attention::{Packing, Visible, attention, self_attention};
 pub use heads::{HeadNorms, Heads, Rotary, split_heads};
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
-pub use product::half_product;
+pub use product::{half_product, quantised_product};
 
 /// Below this many numbers a loop stays on one thread: handing out work would cost more.
 const SERIAL: usize = 1 << 14;
