@@ -8,6 +8,7 @@ use crate::model::{
     bundle::{Bundle, WeightType},
     config::Config,
     import::random::{Tokenizers, write_random},
+    kernels::with_plain_gradients,
     weights::Weights,
 };
 
@@ -94,6 +95,24 @@ impl Trained {
     }
 }
 
+impl Trained {
+    /// Compares the gradients of `loss` to all trained tensors, by the fused operations, with
+    /// those by candle's own.
+    fn check_fused(&self, loss: impl Fn(&Weights) -> Result<Tensor>) {
+        let gradients = || loss(&self.weights()).unwrap().backward().unwrap();
+        let (fused, plain) = (gradients(), with_plain_gradients(gradients));
+        for (name, var) in &self.vars {
+            let (Some(fused), Some(plain)) = (fused.get(var), plain.get(var)) else {
+                panic!("`{name}` has no gradient");
+            };
+            let difference = (fused - plain).unwrap();
+            let (off, size) = (dot(&difference, &difference).sqrt(), dot(plain, plain).sqrt());
+            // The gradient of a key's bias is nothing but rounding.
+            assert!(off <= 2e-4 * size + 1e-5, "`{name}`: off by {off} of {size}");
+        }
+    }
+}
+
 /// `n` numbers between `-2 scale` and `2 scale`, the same on every machine.
 pub(crate) fn numbers(n: usize, seed: u32, scale: f32) -> Tensor {
     let values: Vec<f32> = (0..n as u32)
@@ -113,4 +132,69 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 
 fn unit(xs: &Tensor) -> Tensor {
     (xs / dot(xs, xs).sqrt().max(1e-30)).unwrap()
+}
+
+mod tests {
+    use candle_core::Module;
+
+    use super::*;
+    use crate::model::{
+        bundle::tests::small_config, eva_vit::EvaVit, phi::Phi, qformer::RetrievalQFormer,
+    };
+
+    /// A loss to which every number counts differently.
+    fn weighed(xs: &Tensor) -> Result<Tensor> {
+        let weights = numbers(xs.elem_count(), 5, 1.0).reshape(xs.dims())?;
+        (xs * weights)?.sum_all()
+    }
+
+    #[test]
+    fn the_vit_has_the_gradients_of_plain_operations() {
+        let config = small_config();
+        let vision = config.vision.clone().unwrap();
+        let trained = Trained::random(&config, |name| name.starts_with("vit."));
+        let pixels = numbers(2 * 3 * 56 * 56, 1, 0.5).reshape((2, 3, 56, 56)).unwrap();
+        // The position table is resized outside the graph for other sizes than its own.
+        let trained = Trained {
+            vars: trained.vars.into_iter().filter(|(name, _)| name != "vit.pos_embed").collect(),
+            ..trained
+        };
+        trained.check_fused(|w| weighed(&EvaVit::load(&vision, &w.pp("vit"))?.forward(&pixels)?));
+    }
+
+    #[test]
+    fn image_text_matching_has_the_gradients_of_plain_operations() {
+        let config = small_config();
+        let (retrieval, width) =
+            (config.retrieval.clone().unwrap(), config.vision.clone().unwrap().width);
+        let trained = Trained::random(&config, |name| {
+            ["Qformer.bert.", "ln_vision.", "query_tokens", "itm_head."]
+                .iter()
+                .any(|part| name.strip_prefix("retrieval.").is_some_and(|n| n.starts_with(part)))
+        });
+        let tokens = numbers(2 * 17 * width, 2, 1.0).reshape((2, 17, width)).unwrap();
+        let texts = [vec![2, 5, 3], vec![2, 9, 8, 7, 40, 3]];
+        trained.check_fused(|w| {
+            let qformer = RetrievalQFormer::load(&retrieval, width, &w.pp("retrieval"))?;
+            let seen = qformer.see(&tokens)?;
+            let pairs = qformer.pairs(&seen, &[0, 1], &texts)?;
+            let text = pairs.text.narrow(1, 0, 3)?;
+            weighed(&pairs.logits)? + weighed(&pairs.queries)? + weighed(&text)?
+        });
+    }
+
+    #[test]
+    fn phi_has_the_gradients_of_plain_operations() {
+        let config = small_config();
+        let language = config.language.clone().unwrap();
+        let trained = Trained::random(&config, |name| {
+            name.starts_with("language.model.") || name.starts_with("language.lm_head.")
+        });
+        let ids: Vec<u32> = (0..14).map(|i| i * 29 % 300).collect();
+        trained.check_fused(|w| {
+            let phi = Phi::load(&language, &w.pp("language"))?;
+            let embeds = phi.embed(&ids)?.reshape((2, 7, ()))?;
+            weighed(&phi.logits(&phi.forward_whole(&embeds)?)?)
+        });
+    }
 }
