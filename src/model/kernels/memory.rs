@@ -4,6 +4,13 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Error, Layout, Result, Storage, StorageRef, Tensor};
 
+#[cfg(target_arch = "x86_64")]
+use super::tile;
+
+/// Rows of a product that are too few to arrange the right matrix for them.
+#[cfg(target_arch = "x86_64")]
+const FEW: usize = 4;
+
 /// `(batch, tokens, heads, dim)` in memory: each vector is adjacent, the rest has strides.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a, T> {
@@ -187,6 +194,11 @@ unsafe fn products(
     scale: f32,
     add: bool,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if m >= FEW && k > 0 && super::math::has_avx512() {
+        // SAFETY: the caller's, and the processor has just been asked.
+        return unsafe { tile::product((m, n, k), out, left, right, tile::Into { scale, add }) };
+    }
     // SAFETY: the caller's; one and `scale` are gemm's factors of the old, where it is read at
     // all, and of the new.
     unsafe {
@@ -211,5 +223,69 @@ unsafe fn products(
             false,
             gemm::Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::random;
+    use super::*;
+
+    /// The product of two random matrices, each by rows or by columns, against plain sums.
+    fn check((m, n, k): (usize, usize, usize), ways: usize, add: bool) -> Result<()> {
+        let numbers = |len: usize, seed| random(&[len], seed)?.to_vec1::<f32>();
+        let (left, right) = (numbers(m * k, 1)?, numbers(k * n, 2)?);
+        // The output is part of a wider one, which stays as it is beside it.
+        let (wide, before) = (n + 3, numbers(m * (n + 3), 3)?);
+        let mut out = before.clone();
+        let left_by = if ways & 1 == 0 { (k, 1) } else { (1, m) };
+        let right_by = if ways & 2 == 0 { (n, 1) } else { (1, k) };
+        let operands =
+            ((left.as_ptr(), left_by.0, left_by.1), (right.as_ptr(), right_by.0, right_by.1));
+        #[expect(unsafe_code, reason = "products take addresses")]
+        // SAFETY: the vectors are as large as the products need.
+        unsafe {
+            let of = if add { add_product } else { product };
+            of((m, n, k), (out.as_mut_ptr(), wide), operands.0, operands.1, 0.5);
+        }
+        for (at, (&got, &before)) in out.iter().zip(&before).enumerate() {
+            let (row, column) = (at / wide, at % wide);
+            let term = |p: usize| {
+                let left = left[row * left_by.0 + p * left_by.1];
+                f64::from(left) * f64::from(right[p * right_by.0 + column * right_by.1])
+            };
+            let expected = match (column < n, add) {
+                (false, _) => f64::from(before),
+                (true, false) => 0.5 * (0..k).map(term).sum::<f64>(),
+                (true, true) => f64::from(before) + 0.5 * (0..k).map(term).sum::<f64>(),
+            };
+            let off = (f64::from(got) - expected).abs();
+            assert!(
+                off < 2e-5 * (k as f64).sqrt().max(1.0),
+                "{m} {n} {k} {ways}: {got} {expected}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn products_are_sums_whatever_the_order_in_memory() -> Result<()> {
+        let sizes = [
+            (1, 1, 1),
+            (1, 40, 300),
+            (5, 7, 0),
+            (13, 33, 17),
+            (12, 16, 256),
+            (23, 65, 257),
+            (65, 32, 65),
+            (40, 100, 600),
+        ];
+        for sizes in sizes {
+            for ways in 0..4 {
+                check(sizes, ways, false)?;
+                check(sizes, ways, true)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -28,6 +28,8 @@ mod math;
 mod memory;
 mod norm;
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use activation::{Activation, add_bias};
 pub use attention::{Packing, Visible, attention, self_attention};
