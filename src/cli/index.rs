@@ -120,7 +120,7 @@ fn check_parts(spec: &ModelSpec) -> anyhow::Result<()> {
 }
 
 /// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the program.
-fn cancel_on_signal(speaker: Speaker) -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn cancel_on_signal(speaker: Speaker) -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
     let on_signal = move || {

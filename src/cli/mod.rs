@@ -23,6 +23,7 @@ mod progress;
 mod report;
 mod search;
 mod status;
+mod train;
 mod units;
 
 use std::ffi::OsString;
@@ -62,6 +63,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Download, import, list and check models
     Model(model::ModelArgs),
+    /// Train a model
+    Train(train::TrainArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -133,6 +136,7 @@ fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
         Command::Failures(args) => failures::run(args, globals, printer),
         Command::Doctor(args) => doctor::run(args, globals, printer),
         Command::Model(args) => model::run(args, globals, printer),
+        Command::Train(args) => train::run(args, globals, printer),
         Command::Completions(args) => completions::run(args, &mut Cli::command(), printer),
     }
 }

@@ -85,6 +85,11 @@ impl PhiTokenizer {
         close_up_spaces(&self.inner.decode(&known, true).unwrap_or_default())
     }
 
+    /// Tokens in its vocabulary, added ones with them.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// Id of `<|endoftext|>`: 50256 in Phi-2.
     pub fn end_of_text(&self) -> u32 {
         self.end_of_text

@@ -72,9 +72,12 @@ impl Weights {
     /// Networks read from the result track gradients where they use a trained tensor. A network
     /// may hold values computed from its tensors, so it is read anew after each update; tensors
     /// of the file are read once and then kept. Quantised ones become dense, f16 on a CPU.
+    /// Tensors given before stay unless they are given again.
     #[must_use]
     pub fn training(self, trained: BTreeMap<String, Tensor>) -> Self {
-        let training = Training { trained, frozen: Mutex::default() };
+        let mut all = self.training.as_ref().map_or_else(BTreeMap::new, |t| t.trained.clone());
+        all.extend(trained);
+        let training = Training { trained: all, frozen: Mutex::default() };
         Self { training: Some(Arc::new(training)), ..self }
     }
 

@@ -114,8 +114,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `n`, which is far below 2^64.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
     /// A number from about the standard normal distribution: the sum of twelve uniform ones.
-    fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         let sum: f32 = (0..12).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32).sum();
         sum - 6.0
     }

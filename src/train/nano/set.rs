@@ -1,0 +1,165 @@
+//! Set prediction on the queries: each says which thing it stands for, or that it stands for none.
+//!
+//! ITC, ITM and ITG alone leave hardly any pair of a colour and a kind in the queries; this loss
+//! puts them there. Source: Carion et al., 2020 (DETR), with the matching of its section 3.1.
+
+use candle_core::{D, DType, Module, Result, Tensor};
+
+use super::{
+    assignment::assign,
+    heads::{HeadSpec, cross_entropy, hits},
+};
+use crate::{
+    model::{layers::Linear, weights::Weights},
+    train::scenes::{Colour, Kind, Scene, Setting, TimeOfDay, Weather},
+};
+
+/// Most things of a scene.
+const MOST_THINGS: usize = 6;
+/// Weight of the queries that stand for nothing.
+const NOTHING: f64 = 0.3;
+/// Weight of the boxes.
+const BOX: f64 = 4.0;
+/// Weight of what the mean query says of the whole.
+const WHOLE: f64 = 0.3;
+
+/// The heads of this loss, below `prefix`, for queries of width `hidden`.
+pub fn heads(prefix: &str, hidden: usize) -> Vec<HeadSpec> {
+    vec![
+        HeadSpec::linear(prefix, "set", hidden, Kind::ALL.len() + 1 + Colour::ALL.len() + 4),
+        HeadSpec::linear(prefix, "whole", hidden, wholes().iter().sum()),
+    ]
+}
+
+fn wholes() -> [usize; 3] {
+    [Setting::ALL.len(), TimeOfDay::ALL.len(), Weather::ALL.len()]
+}
+
+/// A loss with numbers to show.
+#[derive(Debug)]
+pub struct SetLoss {
+    /// The scalar to minimise.
+    pub total: Tensor,
+    /// Percentage of things whose query has kind and colour right.
+    pub pairs: f32,
+    /// Percentage of scenes in which every query says the right kind and colour, or nothing.
+    pub exact: f32,
+    /// Mean error of the boxes' numbers, in parts of the picture.
+    pub off: f32,
+    /// Percentage of settings said rightly.
+    pub setting: f32,
+    /// Queries `(picture, query, thing)` that were matched.
+    pub matched: Vec<(usize, usize, usize)>,
+}
+
+/// The loss of queries `(pictures, queries, hidden)` that look at `scenes`.
+///
+/// # Errors
+///
+/// When shapes do not fit.
+pub fn set_loss(weights: &Weights, queries: &Tensor, scenes: &[Scene]) -> Result<SetLoss> {
+    let (kinds, colours) = (Kind::ALL.len(), Colour::ALL.len());
+    let (pictures, places, hidden) = queries.dims3()?;
+    let flat = queries.reshape((pictures * places, hidden))?;
+    let seen = Linear::load(&weights.pp("set"), hidden, kinds + 1 + colours + 4)?.forward(&flat)?;
+    let kind = seen.narrow(1, 0, kinds + 1)?.contiguous()?;
+    let colour = seen.narrow(1, kinds + 1, colours)?.contiguous()?;
+    let boxes = seen.narrow(1, kinds + 1 + colours, 4)?.contiguous()?;
+
+    let matched = matching(&kind, &colour, &boxes, scenes, places)?;
+    let rows = pictures * places;
+    let (mut own_kinds, mut no_kinds) = (vec![u32::MAX; rows], vec![kinds as u32; rows]);
+    let mut own_colours = vec![u32::MAX; rows];
+    let (mut own_boxes, mut mask) = (vec![0.0_f32; 4 * rows], vec![0.0_f32; rows]);
+    for &(picture, query, thing) in &matched {
+        let (row, own) = (picture * places + query, &scenes[picture].things[thing]);
+        own_kinds[row] = own.kind as u32;
+        no_kinds[row] = u32::MAX;
+        own_colours[row] = own.colour as u32;
+        own_boxes[4 * row..4 * row + 4].copy_from_slice(&[own.x, own.y, own.width, own.height]);
+        mask[row] = 1.0;
+    }
+    let device = queries.device();
+    let numbers = matched.len().max(1) as f64 * 4.0;
+    let own_boxes = Tensor::from_vec(own_boxes, (rows, 4), device)?.to_dtype(boxes.dtype())?;
+    let mask = Tensor::from_vec(mask, (rows, 1), device)?.to_dtype(boxes.dtype())?;
+    let off = ((&boxes - own_boxes)?.abs()?.broadcast_mul(&mask)?.sum_all()? / numbers)?;
+    let mut total = (cross_entropy(&kind, &own_kinds)? + cross_entropy(&colour, &own_colours)?)?;
+    total = (total + (cross_entropy(&kind, &no_kinds)? * NOTHING)?)?;
+    total = (total + (&off * BOX)?)?;
+
+    let seen = Linear::load(&weights.pp("whole"), hidden, wholes().iter().sum())?
+        .forward(&queries.mean(1)?)?;
+    let (mut at, mut setting) = (0, 0.0);
+    for (i, size) in wholes().into_iter().enumerate() {
+        let logits = seen.narrow(D::Minus1, at, size)?.contiguous()?;
+        let target = |s: &Scene| [s.setting as u32, s.time as u32, s.weather as u32][i];
+        let targets: Vec<u32> = scenes.iter().map(target).collect();
+        total = (total + (cross_entropy(&logits, &targets)? * WHOLE)?)?;
+        if i == 0 {
+            setting = hits(&logits, &targets)?;
+        }
+        at += size;
+    }
+    let (pairs, exact) = score(&kind, &colour, scenes, places, &matched)?;
+    let off = off.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+    Ok(SetLoss { total, pairs, exact, off, setting, matched })
+}
+
+/// The cheapest matching of things and queries by what the queries say.
+fn matching(
+    kind: &Tensor,
+    colour: &Tensor,
+    boxes: &Tensor,
+    scenes: &[Scene],
+    places: usize,
+) -> Result<Vec<(usize, usize, usize)>> {
+    let rows = |t: &Tensor| t.detach().to_dtype(DType::F32)?.to_vec2::<f32>();
+    let softmax = |t: &Tensor| rows(&candle_nn::ops::softmax_last_dim(&t.detach())?);
+    let (kind, colour, boxes) = (softmax(kind)?, softmax(colour)?, rows(boxes)?);
+    let mut matched = Vec::new();
+    for (picture, scene) in scenes.iter().enumerate() {
+        let things = &scene.things[..scene.things.len().min(MOST_THINGS)];
+        let mut cost = Vec::with_capacity(things.len() * places);
+        for thing in things {
+            for row in picture * places..(picture + 1) * places {
+                let wanted = [thing.x, thing.y, thing.width, thing.height];
+                let off: f32 =
+                    boxes[row].iter().zip(wanted).map(|(got, want)| (got - want).abs()).sum();
+                let said = kind[row][thing.kind as usize] + colour[row][thing.colour as usize];
+                cost.push(off - said);
+            }
+        }
+        let assigned = assign(&cost, places);
+        matched.extend(assigned.iter().enumerate().map(|(thing, &query)| (picture, query, thing)));
+    }
+    Ok(matched)
+}
+
+/// Percentages of right pairs and of wholly right scenes.
+fn score(
+    kind: &Tensor,
+    colour: &Tensor,
+    scenes: &[Scene],
+    places: usize,
+    matched: &[(usize, usize, usize)],
+) -> Result<(f32, f32)> {
+    let best = |t: &Tensor| t.detach().argmax(D::Minus1)?.to_vec1::<u32>();
+    let (kind, colour) = (best(kind)?, best(colour)?);
+    let mut wrong = vec![0_usize; scenes.len()];
+    let mut nothing = vec![true; kind.len()];
+    let mut right = 0;
+    for &(picture, query, thing) in matched {
+        let (row, own) = (picture * places + query, &scenes[picture].things[thing]);
+        nothing[row] = false;
+        let said = kind[row] == own.kind as u32 && colour[row] == own.colour as u32;
+        right += usize::from(said);
+        wrong[picture] += usize::from(!said);
+    }
+    for (row, _) in nothing.iter().enumerate().filter(|(_, nothing)| **nothing) {
+        wrong[row / places] += usize::from(kind[row] != Kind::ALL.len() as u32);
+    }
+    let part = |n: usize, of: usize| 100.0 * n as f32 / of.max(1) as f32;
+    let exact = wrong.iter().filter(|wrong| **wrong == 0).count();
+    Ok((part(right, matched.len()), part(exact, scenes.len())))
+}

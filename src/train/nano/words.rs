@@ -1,0 +1,132 @@
+//! Sentences about scenes as ids.
+
+use crate::{
+    model::{import::random::Random, prompt::BertTokenizer},
+    train::scenes::{Caption, CaptionPlan, Edit, EditKind, Scene, corpus_words, edits},
+};
+
+/// The WordPiece vocabulary of `nano`, as the text of a `vocab.txt`: the special tokens, letters
+/// and marks as pieces for words that no scene has, the words of the scenes' language, `[DEC]`.
+pub fn vocabulary() -> String {
+    let mut lines: Vec<String> =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
+    let marks = ('a'..='z').chain('0'..='9');
+    lines.extend(marks.clone().map(|c| c.to_string()));
+    lines.extend(marks.map(|c| format!("##{c}")));
+    lines.extend([".", ",", ":", "?", "'", "-"].map(str::to_owned));
+    for word in corpus_words() {
+        if !lines.contains(&(*word).to_owned()) {
+            lines.push((*word).to_owned());
+        }
+    }
+    lines.push("[DEC]".to_owned());
+    lines.join("\n") + "\n"
+}
+
+/// Sentences for the retrieval Q-Former.
+#[derive(Debug, Clone)]
+pub struct Words {
+    tokenizer: BertTokenizer,
+    most: usize,
+}
+
+impl Words {
+    /// Reads sentences with `tokenizer`, of at most `most` tokens.
+    pub fn new(tokenizer: BertTokenizer, most: usize) -> Self {
+        Self { tokenizer, most }
+    }
+
+    /// Ids of `text`.
+    pub fn ids(&self, text: &str) -> Vec<u32> {
+        self.tokenizer.encode(text, self.most)
+    }
+
+    /// Sentences about each scene, chosen by `seed`.
+    pub fn said(&self, scenes: &[Scene], seed: u64) -> Vec<Said> {
+        scenes.iter().zip(seed..).map(|(scene, seed)| Said::about(scene, seed)).collect()
+    }
+}
+
+/// Sentences about one scene.
+#[derive(Debug)]
+pub struct Said {
+    /// One that says everything.
+    pub first: Caption,
+    /// One that says something, in another wording.
+    pub second: Caption,
+    /// The first with one fact wrong; `None` where no fact can be changed.
+    pub edit: Option<Edit>,
+}
+
+impl Said {
+    /// Chosen by `seed`.
+    pub fn about(scene: &Scene, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let second = CaptionPlan::partial(scene, seed).render(scene);
+        // Few sentences state a relation, and few facts bind what the picture holds: both are
+        // hard to learn and are sought out.
+        if scene.things.len() > 1 && random.below(5) < 2 {
+            for _ in 0..6 {
+                let seed = random.next();
+                let plan = CaptionPlan::full(scene, seed);
+                let mut edits = edits(scene, &plan, seed);
+                if let Some(at) = edits.iter().position(|edit| edit.kind == EditKind::Relation) {
+                    let edit = Some(edits.swap_remove(at));
+                    return Self { first: plan.render(scene), second, edit };
+                }
+            }
+        }
+        let plan = if random.below(4) == 0 {
+            CaptionPlan::canonical(scene)
+        } else {
+            CaptionPlan::full(scene, seed)
+        };
+        let mut edits = edits(scene, &plan, seed);
+        let swaps: Vec<usize> =
+            (0..edits.len()).filter(|&at| edits[at].kind == EditKind::ColourSwap).collect();
+        let chosen = if !swaps.is_empty() && random.below(3) == 0 {
+            Some(swaps[random.below(swaps.len() as u64) as usize])
+        } else {
+            (!edits.is_empty()).then(|| random.below(edits.len() as u64) as usize)
+        };
+        Self { first: plan.render(scene), second, edit: chosen.map(|at| edits.swap_remove(at)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::scenes::Split;
+
+    #[test]
+    fn every_word_of_a_scene_is_a_token_of_its_own() {
+        let words = Words::new(BertTokenizer::from_vocab(&vocabulary()).unwrap(), 64);
+        let unknown = words.ids("\u{1F600}")[1];
+        for index in 0..300 {
+            let scene = Scene::generate(Split::Train, index);
+            let said = Said::about(&scene, index);
+            let edited = said.edit.as_ref().map(|edit| &edit.caption);
+            for caption in [&said.first, &said.second].into_iter().chain(edited) {
+                let ids = words.ids(&caption.text);
+                let runs = super::super::matching::word_ranges(&caption.text).len();
+                assert_eq!(ids.len(), runs + 2, "{}", caption.text);
+                assert!(!ids.contains(&unknown), "{}", caption.text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_true_and_its_edit_is_not() {
+        let mut kinds = [0; EditKind::ALL.len()];
+        for index in 0..600 {
+            let scene = Scene::generate(Split::Train, index);
+            let said = Said::about(&scene, index);
+            assert!(said.first.is_true_of(&scene) && said.second.is_true_of(&scene));
+            if let Some(edit) = &said.edit {
+                assert!(!edit.caption.is_true_of(&scene), "{}", edit.caption.text);
+                kinds[edit.kind as usize] += 1;
+            }
+        }
+        assert!(kinds.iter().all(|&n| n >= 15), "{kinds:?}");
+    }
+}
