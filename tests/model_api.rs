@@ -165,6 +165,21 @@ fn a_match_probability_lies_between_zero_and_one() {
 }
 
 #[test]
+fn statements_are_judged_together_as_alone() {
+    let mut model = model(3);
+    let features = model.embed_images(&pictures()).unwrap();
+    let tokens: Vec<_> = features.iter().map(|f| &f.visual_tokens).collect();
+    // Of different lengths, so that one is padded.
+    let statements = ["the dog is red", "two cats sleep on a sofa, near the window"];
+    let both = model.match_probabilities(&tokens, &statements).unwrap();
+    for (at, statement) in statements.iter().enumerate() {
+        let alone = model.match_probability(&tokens[at..=at], statement).unwrap();
+        assert!((alone[0] - both[at]).abs() < 1e-4, "{statement}: {alone:?} {both:?}");
+    }
+    assert!(model.match_probabilities(&tokens, &statements[..1]).is_err());
+}
+
+#[test]
 fn quantised_weights_change_little() {
     let mut exact = model(3);
     let bundle = golden::bundle(3, WeightType::Q8_0);

@@ -146,10 +146,28 @@ impl Language {
         visual_tokens: &Tensor,
         statement: &str,
     ) -> ModelResult<Vec<f32>> {
-        let question =
-            format!("[vqa] Based on the image, is this statement true or false? {statement}");
-        let prompt = self.tokenizer.split(&Template::Evaluation.render(&[], &question))?;
-        let prompts = vec![prompt; visual_tokens.dim(0)?];
+        self.match_probabilities(visual_tokens, &vec![statement; visual_tokens.dim(0)?])
+    }
+
+    /// As [`Self::match_probability`], with a statement for each picture.
+    ///
+    /// # Errors
+    ///
+    /// When there are not as many statements as pictures, or one is too long.
+    pub fn match_probabilities(
+        &self,
+        visual_tokens: &Tensor,
+        statements: &[&str],
+    ) -> ModelResult<Vec<f32>> {
+        let prompts = statements
+            .iter()
+            .map(|statement| {
+                let question = format!(
+                    "[vqa] Based on the image, is this statement true or false? {statement}"
+                );
+                self.tokenizer.split(&Template::Evaluation.render(&[], &question))
+            })
+            .collect::<std::result::Result<Vec<PromptIds>, _>>()?;
         let rows = self.with_session(visual_tokens, &prompts, |session, embeds| {
             next_probabilities(session, embeds)
         })?;

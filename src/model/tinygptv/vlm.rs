@@ -56,6 +56,27 @@ impl Language {
     }
 }
 
+impl TinyGptV {
+    /// Probability, 0 to 1, that each statement is true of its photo: as
+    /// [`Vlm::match_probability`], with a statement for each photo.
+    ///
+    /// # Errors
+    ///
+    /// When there are not as many statements as photos, or the language part cannot be loaded or
+    /// does not fit.
+    pub fn match_probabilities(
+        &mut self,
+        visual_tokens: &[&Matrix],
+        statements: &[&str],
+    ) -> Result<Vec<f32>> {
+        if visual_tokens.is_empty() && statements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = stack(visual_tokens, self.device())?;
+        Ok(self.language()?.match_probabilities(&tokens, statements)?)
+    }
+}
+
 impl Vlm for TinyGptV {
     fn spec(&self) -> &ModelSpec {
         &self.spec
