@@ -22,7 +22,7 @@
 //! | floor | what | modules |
 //! |---|---|---|
 //! | 4 | the program: one verb a file, no work of its own | [`cli`], `main.rs` |
-//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`] |
+//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`], [`eval`] |
 //! | 2 | the model on candle | [`model`] |
 //! | 1 | folders to files to pixels; the contract with a model | [`crawl`], [`decode`], [`vlm`] |
 //! | 0 | catalogue, text and vectors; no model, no pixels, no terminal | crate [`tinyfind_index`] |
@@ -58,8 +58,9 @@
 //!
 //! # Places left for what comes later
 //!
-//! Own CPU and GPU kernels stand behind [`model::layers`] and [`model::kernels`]; serving and
-//! evaluation become `src/serve/` (floor 4) and `src/eval/` (floor 3); the index keeps `coarse/` and `graph/` for its approximate first stages.
+//! Own CPU and GPU kernels stand behind [`model::layers`] and [`model::kernels`]; serving becomes
+//! `src/serve/` (floor 4); the index keeps `coarse/` and `graph/` for its approximate first
+//! stages.
 
 pub mod crawl;
 pub mod decode;
@@ -68,6 +69,7 @@ pub mod vlm;
 pub mod model;
 
 pub mod ask;
+pub mod eval;
 pub mod indexer;
 pub mod search;
 pub mod train;

@@ -4,6 +4,8 @@
 
 #[path = "cli/env.rs"]
 mod env;
+#[path = "cli/evaluation.rs"]
+mod evaluation;
 #[allow(unreachable_pub, reason = "shared by test binaries")]
 #[path = "common/golden.rs"]
 mod golden;

@@ -8,6 +8,7 @@ mod ask;
 mod caption;
 mod completions;
 mod doctor;
+mod eval;
 mod exclusions;
 mod failures;
 mod folders;
@@ -65,6 +66,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Train a model
     Train(train::TrainArgs),
+    /// Measure how good a model is
+    Eval(eval::EvalArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -137,6 +140,7 @@ fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
         Command::Doctor(args) => doctor::run(args, globals, printer),
         Command::Model(args) => model::run(args, globals, printer),
         Command::Train(args) => train::run(args, globals, printer),
+        Command::Eval(args) => eval::run(args, globals, printer),
         Command::Completions(args) => completions::run(args, &mut Cli::command(), printer),
     }
 }
