@@ -7,6 +7,7 @@
 //! | `tinyfind.bundle_version` | [`BUNDLE_VERSION`] |
 //! | `tinyfind.config` | [`Config`] as JSON |
 //! | `tinyfind.sources` | the published files it was made from: a list of [`Source`] as JSON |
+//! | `tinyfind.training` | the fine-tunings that followed: a list of [`Training`] as JSON; absent without one |
 //! | `tinyfind.fingerprint` | hash over the sources and how they were converted |
 //! | `tinyfind.tokenizer.phi` | text of Phi-2's `tokenizer.json` |
 //! | `tinyfind.tokenizer.bert` | text of BERT's `vocab.txt`, `[DEC]` included |
@@ -109,6 +110,35 @@ pub struct Source {
     pub blake3: String,
 }
 
+/// A fine-tuning that a bundle came out of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// Name of the model that it began with.
+    pub base: String,
+    /// Fingerprint of that model.
+    pub base_fingerprint: String,
+    /// Training stage, 1 to 4, whose recipe was followed.
+    pub stage: u8,
+    /// What was trained, in words: `LoRA of rank 64, projections and norms`.
+    pub method: String,
+    /// The file that was learned from.
+    pub data: Source,
+    /// Answers that were learned.
+    pub examples: usize,
+    /// Steps.
+    pub steps: u64,
+    /// Answers of a step.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub rate: f64,
+    /// What random choices began with.
+    pub seed: u64,
+    /// Mean loss over the answers that were held out, in nats a token, at the end.
+    pub validation_loss: Option<f64>,
+    /// Version of tinyfind.
+    pub version: String,
+}
+
 /// What a bundle says about itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct About {
@@ -118,6 +148,8 @@ pub struct About {
     pub config: Config,
     /// Files it was made from.
     pub sources: Vec<Source>,
+    /// Fine-tunings since then, oldest first.
+    pub training: Vec<Training>,
     /// Hash over the sources and how they were converted, in hexadecimal.
     pub fingerprint: String,
     /// Phi-2's `tokenizer.json`, with a language part.
@@ -332,10 +364,16 @@ fn read_about(header: &Header) -> Result<About, String> {
     config.check()?;
     let sources = serde_json::from_str(text(header, "tinyfind.sources")?)
         .map_err(|e| format!("its `tinyfind.sources` cannot be understood: {e}"))?;
+    let training = match header.metadata.get("tinyfind.training") {
+        Some(Value::Text(text)) => serde_json::from_str(text)
+            .map_err(|e| format!("its `tinyfind.training` cannot be understood: {e}"))?,
+        _ => Vec::new(),
+    };
     Ok(About {
         name: owned("general.name")?,
         config,
         sources,
+        training,
         fingerprint: owned("tinyfind.fingerprint")?,
         phi_tokenizer: owned("tinyfind.tokenizer.phi").ok(),
         bert_vocabulary: owned("tinyfind.tokenizer.bert").ok(),

@@ -1,6 +1,7 @@
 //! `tinyfind model info`.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::json;
@@ -9,7 +10,8 @@ use super::{open, summary};
 use crate::cli::Outcome;
 use crate::cli::globals::Globals;
 use crate::cli::printer::{FAINT, Printer, STRONG};
-use crate::model::bundle::Bundle;
+use crate::cli::units;
+use crate::model::bundle::{Bundle, Training};
 use crate::model::hub::Bytes;
 
 /// Show what a bundle holds and what it was made from.
@@ -66,6 +68,7 @@ fn as_json(bundle: &Bundle, with_tensors: bool) -> serde_json::Value {
         "config": about.config,
         "tensor_count": bundle.tensors().count(),
         "sources": about.sources,
+        "training": about.training,
         "license": about.license,
         "licences": about.licences,
     });
@@ -111,6 +114,11 @@ fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow
             writeln!(printer.stdout(), "{line}\n  {:width$}  {hash}", "")?;
         }
     }
+    for training in &about.training {
+        heading(printer, "fine-tuned")?;
+        let printed = fine_tuned(training, printer);
+        write!(printer.stdout(), "{printed}")?;
+    }
     if !about.licences.is_empty() {
         heading(printer, "licences")?;
         for line in about.licences.lines() {
@@ -125,6 +133,33 @@ fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow
         }
     }
     Ok(())
+}
+
+/// Where a fine-tuned model came from, a fact a line.
+fn fine_tuned(training: &Training, printer: &Printer) -> String {
+    let hash = |hash: &str| printer.paint(FAINT, hash);
+    let mut text = format!(
+        "  from        {}\n              {}\n",
+        training.base,
+        hash(&format!("fingerprint {}", training.base_fingerprint))
+    );
+    let size = Bytes(training.data.size);
+    let _ = writeln!(text, "  data        {} ({size})", training.data.file);
+    let _ = writeln!(text, "              {}", hash(&format!("blake3 {}", training.data.blake3)));
+    let _ = writeln!(text, "  recipe      stage {}: {}", training.stage, training.method);
+    let _ = writeln!(
+        text,
+        "  steps       {} of {}, {} in all",
+        units::count(training.steps),
+        units::counted(training.batch as u64, "answer", "answers"),
+        units::counted(training.examples as u64, "answer", "answers"),
+    );
+    let _ = writeln!(text, "  rate, seed  {:e}, {}", training.rate, training.seed);
+    if let Some(loss) = training.validation_loss {
+        let _ = writeln!(text, "  held out    loss {loss:.3}");
+    }
+    let _ = writeln!(text, "  by          tinyfind {}", training.version);
+    text
 }
 
 fn heading(printer: &mut Printer, text: &str) -> anyhow::Result<()> {

@@ -315,3 +315,41 @@ fn verification_names_tensors_that_are_not_finite() {
         assert_eq!(bad[0].name, victim);
     }
 }
+
+#[test]
+fn a_bundle_tells_of_its_fine_tunings() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from.gguf"), folder.path().join("to.gguf"));
+    let config = small_config();
+    write_random(&config, WeightType::F16, 5, &from, Tokenizers::default()).unwrap();
+    let base = Bundle::open(&from).unwrap();
+    assert_eq!(base.about().training, []);
+    let data = Source {
+        role: "data".to_owned(),
+        file: "my.jsonl".to_owned(),
+        size: 7,
+        blake3: "00".to_owned(),
+    };
+    let training = Training {
+        base: base.name().to_owned(),
+        base_fingerprint: base.fingerprint().to_owned(),
+        stage: 3,
+        method: "LoRA".to_owned(),
+        data,
+        examples: 9,
+        steps: 1000,
+        batch: 6,
+        rate: 3e-5,
+        seed: 42,
+        validation_loss: Some(0.125),
+        version: "0.1.0".to_owned(),
+    };
+    let about = About { training: vec![training], ..base.about().clone() };
+    let mut writer =
+        BundleWriter::create(&to, &about, &tensors_of(&config), WeightType::F16).unwrap();
+    for tensor in base.tensors() {
+        writer.write(base.data(tensor)).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_eq!(Bundle::open(&to).unwrap().about(), &about);
+}

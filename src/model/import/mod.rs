@@ -155,6 +155,7 @@ pub fn import(
         fingerprint: fingerprint(&hashed, options, &config),
         config,
         sources: hashed,
+        training: Vec::new(),
         phi_tokenizer: vocabularies.phi.map(|v| v.text),
         bert_vocabulary: vocabularies.bert.map(|v| v.text),
         license: "MIT AND BSD-3-Clause AND Apache-2.0".to_owned(),
