@@ -9,6 +9,7 @@ use super::{
     Activation,
     activation::{add_bias, add_to_rows, column_sums},
     differentiable,
+    frozen::frozen_product,
     memory::{Blank, Held, product},
     values,
 };
@@ -46,7 +47,12 @@ pub fn linear(
         };
     }
     let rows = dims[..dims.len() - 1].iter().product::<usize>();
-    let product = xs.reshape((rows, inputs))?.matmul(&weight.t()?)?;
+    let flat = xs.reshape((rows, inputs))?;
+    let product = if flat.track_op() && !weight.track_op() {
+        frozen_product(&flat, weight)?
+    } else {
+        flat.matmul(&weight.t()?)?
+    };
     let product = product.reshape([&dims[..dims.len() - 1], &[outputs]].concat())?;
     match then {
         Some(activation) => activation.of_fresh(product, bias),

@@ -22,6 +22,7 @@ use candle_core::{CpuStorage, DType, Error, Layout, Result, Tensor};
 
 mod activation;
 mod attention;
+mod frozen;
 mod heads;
 mod linear;
 mod math;
