@@ -11,6 +11,7 @@ pub mod adamw;
 pub mod checkpoint;
 pub mod data;
 mod error;
+pub mod finetune;
 pub mod nano;
 pub mod objectives;
 pub mod parameters;

@@ -65,7 +65,7 @@ enum Command {
     /// Download, import, list and check models
     Model(model::ModelArgs),
     /// Train a model
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
     /// Measure how good a model is
     Eval(eval::EvalArgs),
     /// Print a completion script for a shell

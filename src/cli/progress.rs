@@ -59,7 +59,11 @@ struct Phase {
     name: &'static str,
     /// Of how many; `None` while that is being found out.
     total: Option<u64>,
+    /// How many were done before it began here.
+    before: u64,
     done: u64,
+    /// What else there is to say, as `loss 1.234`.
+    note: String,
     begun: Instant,
     last_line: Instant,
     bar: ProgressBar,
@@ -92,7 +96,39 @@ impl Progress {
         };
         self.speaker.show(bar.clone());
         let now = Instant::now();
-        self.phase = Some(Phase { name, total, done: 0, begun: now, last_line: now, bar });
+        self.phase = Some(Phase {
+            name,
+            total,
+            before: 0,
+            done: 0,
+            note: String::new(),
+            begun: now,
+            last_line: now,
+            bar,
+        });
+    }
+
+    /// Begins a phase of which `done` steps were done by an earlier run.
+    pub(crate) fn begin_at(&mut self, name: &'static str, total: u64, done: u64) {
+        self.begin(name, Some(total));
+        if let Some(phase) = &mut self.phase {
+            (phase.before, phase.done) = (done, done);
+            phase.bar.set_position(done);
+            phase.bar.reset_eta();
+        }
+    }
+
+    /// Whether the phase under way is the one of that name.
+    pub(crate) fn is_at(&self, name: &str) -> bool {
+        self.phase.as_ref().is_some_and(|phase| phase.name == name)
+    }
+
+    /// Says something else about the phase, in place of what was said before.
+    pub(crate) fn tell(&mut self, note: String) {
+        if let Some(phase) = &mut self.phase {
+            phase.bar.set_message(note.clone());
+            phase.note = note;
+        }
     }
 
     /// Says that `done` steps of the phase are done.
@@ -135,9 +171,12 @@ impl Phase {
         let Some(total) = self.total else { return line };
         let percent = units::percent(self.done, total);
         let _ = write!(line, " of {} ({percent})", units::count(total));
+        if !self.note.is_empty() {
+            let _ = write!(line, ", {}", self.note);
+        }
         let elapsed = self.begun.elapsed().as_secs_f64();
-        if self.done > 0 && elapsed > 0.0 {
-            let per_second = self.done as f64 / elapsed;
+        if self.done > self.before && elapsed > 0.0 {
+            let per_second = (self.done - self.before) as f64 / elapsed;
             let _ = write!(line, ", {}", units::rate(per_second));
             if self.done < total {
                 let left = (total - self.done) as f64 / per_second;
@@ -157,7 +196,7 @@ fn print_line(line: &str) {
 fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let template = match total {
-        Some(_) => "{prefix:<10} {wide_bar} {count} {rate} {left}",
+        Some(_) => "{prefix:<10} {wide_bar} {count} {rate} {left} {msg}",
         None => "{prefix:<10} {spinner} {count}",
     };
     let count = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
@@ -198,12 +237,20 @@ mod tests {
         let mut phase = Phase {
             name: "embedding",
             total: Some(1500),
+            before: 0,
             done: 500,
+            note: String::new(),
             begun: ago(100),
             last_line: ago(0),
             bar: ProgressBar::hidden(),
         };
         assert_eq!(phase.line(), "embedding: 500 of 1,500 (33 %), 5.0 a second, 3 min 20 s left");
+        (phase.before, phase.note) = (400, "loss 0.500".to_owned());
+        assert_eq!(
+            phase.line(),
+            "embedding: 500 of 1,500 (33 %), loss 0.500, 60.0 a minute, 16 min 40 s left"
+        );
+        (phase.before, phase.note) = (0, String::new());
         phase.done = 1500;
         assert_eq!(phase.line(), "embedding: 1,500 of 1,500 (100 %), 15.0 a second");
         phase.done = 0;

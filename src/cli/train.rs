@@ -1,143 +1,63 @@
 //! `tinyfind train`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+mod finetune;
+mod recipe;
 
-use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{Outcome, globals::Globals, printer::Printer, progress::Progress};
-use crate::train::{
-    StepReport,
-    nano::{
-        recipe,
-        run::{Run, Watch},
-    },
-};
+use super::Outcome;
+use super::globals::Globals;
+use super::printer::Printer;
+use crate::train::Stage;
 
 /// Train a model.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tinyfind train --stage 3 --model tinygpt-v-stage3 --data my.jsonl -o my.gguf
+  tinyfind train --stage 3 --data my.jsonl --dry-run
+  tinyfind train --recipe nano --work nano-training
+
+Ctrl-C saves and stops; the same command goes on from there.
+
+Exit codes: 0 done, 2 a failure, or stopped; 1 a recipe that was stopped.")]
 pub(crate) struct TrainArgs {
-    /// Recipe to follow
+    #[command(flatten)]
+    what: What,
+
+    #[command(flatten)]
+    recipe: recipe::RecipeArgs,
+
+    #[command(flatten)]
+    fine_tune: finetune::FineTuneArgs,
+}
+
+/// One of the two ways to train.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Fine-tune on your own pictures by the recipe of this stage: 1, 2, 3 or 4
+    #[arg(long, value_name = "N", value_parser = stage, requires = "data")]
+    stage: Option<Stage>,
+
+    /// Make a whole model by this recipe
     #[arg(long, value_name = "NAME", value_enum)]
-    recipe: Recipe,
-
-    /// Folder of checkpoints and finished stages; the same folder continues a run
-    #[arg(long, value_name = "DIR", default_value = "nano-training")]
-    work: PathBuf,
-
-    /// Stop after this stage
-    #[arg(long, value_name = "STAGE")]
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(recipe::STAGES))]
-    until: Option<String>,
+    recipe: Option<recipe::Recipe>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Recipe {
-    /// The small model that knows drawn scenes
-    Nano,
+fn stage(text: &str) -> Result<Stage, &'static str> {
+    let stage: Option<Stage> = text.parse().ok();
+    stage.filter(|stage| stage.number().is_some()).ok_or("expected 1, 2, 3 or 4")
 }
 
-pub(super) fn run(
+pub(crate) fn run(
     args: &TrainArgs,
     globals: &Globals,
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
-    let Recipe::Nano = args.recipe;
-    without_spinning_threads()?;
-    std::fs::create_dir_all(&args.work)
-        .with_context(|| format!("cannot make `{}`", args.work.display()))?;
-    let device = globals.device.open()?;
-    let mut shown = Shown::new(globals);
-    let stop = super::index::cancel_on_signal(shown.progress.speaker().clone())?;
-    let run = Run { folder: args.work.clone(), stop: &stop };
-    let outcome = recipe::run(&run, args.until.as_deref(), &device, &mut shown)?;
-    shown.progress.end();
-    match outcome {
-        recipe::Outcome::Finished => Ok(Outcome::Done),
-        recipe::Outcome::Stopped => {
-            printer.note("stopped; the same command continues");
-            Ok(Outcome::Nothing)
-        }
-    }
-}
-
-/// Starts the program anew with candle's own threads off.
-///
-/// They wait in a loop at the end of every sum of two tensors, which costs two shards that run
-/// side by side most of their time: a step takes ten times as long. How many there are can only
-/// be said in the environment, before candle's first operation.
-#[cfg(unix)]
-fn without_spinning_threads() -> anyhow::Result<()> {
-    use std::os::unix::process::CommandExt as _;
-
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(THREADS).is_some() {
-        return Ok(());
-    }
-    let program = std::env::current_exe().context("cannot find the program's own file")?;
-    let arguments = std::env::args_os().skip(1);
-    let error = std::process::Command::new(program).args(arguments).env(THREADS, "1").exec();
-    Err(error).context("cannot start the program anew")
-}
-
-#[cfg(not(unix))]
-fn without_spinning_threads() -> anyhow::Result<()> {
-    Ok(())
-}
-
-/// Time between two lines of losses.
-const BETWEEN_LINES: Duration = Duration::from_secs(20);
-
-/// A bar for each stage and a line of losses now and then.
-struct Shown {
-    progress: Progress,
-    stage: String,
-    said: Instant,
-    sums: Vec<(&'static str, f32, f32)>,
-}
-
-impl Shown {
-    fn new(globals: &Globals) -> Self {
-        let progress = Progress::new(globals);
-        Self { progress, stage: String::new(), said: Instant::now(), sums: Vec::new() }
-    }
-}
-
-impl Watch for Shown {
-    fn step(&mut self, stage: &str, total: u64, report: &StepReport) {
-        if self.stage != stage {
-            stage.clone_into(&mut self.stage);
-            self.progress.begin("training", Some(total));
-        }
-        self.progress.at(report.step + 1);
-        for &(name, value) in [("loss", report.loss)].iter().chain(&report.parts) {
-            match self.sums.iter_mut().find(|(known, ..)| *known == name) {
-                Some((_, sum, n)) => (*sum, *n) = (*sum + value, *n + 1.0),
-                None => self.sums.push((name, value, 1.0)),
-            }
-        }
-        if self.said.elapsed() >= BETWEEN_LINES || report.step + 1 == total {
-            let parts: Vec<String> = self
-                .sums
-                .drain(..)
-                .map(|(name, sum, n)| format!("{name} {:.3}", sum / n))
-                .collect();
-            let line = format!(
-                "{stage} {}/{total}: {}, norm {:.2}, rate {:.1e}",
-                report.step + 1,
-                parts.join(", "),
-                report.norm,
-                report.rate
-            );
-            self.progress.speaker().say(&line);
-            self.said = Instant::now();
-        }
-    }
-
-    fn done(&mut self, stage: &str, file: &Path) {
-        self.progress.speaker().say(&format!("{stage} is done: `{}`", file.display()));
+    match (args.what.recipe, args.what.stage) {
+        (Some(recipe), _) => recipe::run(&args.recipe, recipe, globals, printer),
+        (None, Some(stage)) => finetune::run(&args.fine_tune, stage, globals, printer),
+        (None, None) => anyhow::bail!("name a `--stage` or a `--recipe`"),
     }
 }

@@ -271,6 +271,16 @@ impl Template {
     }
 }
 
+/// What a model of a training stage is asked for a caption.
+///
+/// Stages 1 to 3 know the alignment prompts only; stage 4 was trained with short captions.
+pub fn caption_question(stage: u8) -> &'static str {
+    match stage {
+        4 => "[caption] Briefly describe this image.",
+        _ => "Describe this image in detail.",
+    }
+}
+
 /// A person's words without what would be read as the picture or as the end of a turn.
 fn plain(words: &str) -> String {
     words.replace(IMAGE_PLACEHOLDER, " ").replace(END_OF_ANSWER, " ").trim().to_owned()

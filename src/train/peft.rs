@@ -76,7 +76,7 @@ impl Target {
     }
 
     /// Inputs and outputs of the layer.
-    fn sizes(self, config: &LanguageConfig) -> (usize, usize) {
+    pub fn sizes(self, config: &LanguageConfig) -> (usize, usize) {
         match self {
             Self::QueryKeyValue => (config.hidden, 3 * config.hidden),
             Self::Dense => (config.hidden, config.hidden),

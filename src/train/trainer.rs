@@ -65,7 +65,8 @@ impl Trainer {
         shards: usize,
     ) -> Self {
         let weights = weights.training(parameters.tensors());
-        let workers = Workers::new(shards);
+        // A GPU works on one shard with all it has, and has room for the tensors of one.
+        let workers = Workers::new(if weights.device().is_cpu() { shards } else { 1 });
         Self { parameters, step: 0, adam, schedule, weights, shards, workers }
     }
 

@@ -13,7 +13,7 @@
 mod blip2;
 mod checkpoint;
 mod dims;
-mod encode;
+pub(crate) mod encode;
 mod error;
 mod parts;
 mod phi;

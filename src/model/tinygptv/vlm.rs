@@ -6,7 +6,7 @@ use tinyfind_index::{Features, Matrix, ModelSpec};
 use super::{Language, ModelError, TinyGptV};
 use crate::decode::DecodedImage;
 use crate::model::config::image_size_of_stage;
-use crate::model::prompt::{PromptIds, Template, whole_sentences};
+use crate::model::prompt::{PromptIds, Template, caption_question, whole_sentences};
 use crate::vlm::{Question, Result, Turn, Vlm, VlmError};
 
 /// Tokens a caption may have: a sentence or two. A longer text finds little more.
@@ -27,16 +27,6 @@ impl From<candle_core::Error> for VlmError {
 }
 
 impl Language {
-    /// What a photo is asked for its caption.
-    ///
-    /// Stages 1 to 3 know the alignment prompts only; stage 4 was trained with short captions.
-    fn caption_question(&self) -> &'static str {
-        match self.stage() {
-            4 => "[caption] Briefly describe this image.",
-            _ => "Describe this image in detail.",
-        }
-    }
-
     /// Ids of a question after a conversation; the oldest turns are left out until it fits.
     fn prompt(&self, history: &[Turn], question: &str) -> Result<PromptIds> {
         let room = self.phi().config().max_positions.saturating_sub(ANSWER_TOKENS + 64);
@@ -124,7 +114,7 @@ impl Vlm for TinyGptV {
         }
         let tokens = stack(visual_tokens, self.device())?;
         let language = self.language()?;
-        let prompt = language.prompt(&[], language.caption_question())?;
+        let prompt = language.prompt(&[], caption_question(language.stage()))?;
         let prompts = vec![prompt; visual_tokens.len()];
         let texts = language.answer(&tokens, &prompts, &language.decoding(CAPTION_TOKENS))?;
         Ok(texts.iter().map(|text| whole_sentences(text).to_owned()).collect())
