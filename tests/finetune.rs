@@ -189,6 +189,30 @@ fn a_run_killed_and_stopped_in_the_middle_ends_in_the_same_file() {
 }
 
 #[test]
+fn quantised_weights_keep_the_lora_beside_them_and_learn() {
+    let env = Env::new();
+    album(&env);
+    model(&env, WeightType::Q8_0);
+    let result = json(&train(&env, &format!("{LEARN} --json -o my.gguf")));
+    assert_eq!(result["keeps_lora"], true);
+    let base = fs::metadata(env.home().join("base.gguf")).unwrap().len();
+    assert!(result["size_in_bytes"].as_u64().unwrap() > base);
+    assert_eq!(captions(&env, "my.gguf"), CAPTIONS.map(|(_, caption)| caption));
+    let info = env.run("model info my.gguf").stdout();
+    assert!(info.contains("LoRA of rank 8 kept apart"), "{info}");
+    assert_eq!(env.run("model verify my.gguf").code(), 0);
+
+    let dora = train(&env, "--peft dora -o dora.gguf");
+    assert_eq!(dora.code(), 2);
+    assert!(dora.stderr().contains("--dtype f16"), "{}", dora.stderr());
+    // A LoRA that stands beside the weights goes on from where it is.
+    let flags = "--validation 0% --lr 0.0001 --steps 1 --json -o on.gguf";
+    let line = format!("--device cpu train --stage 3 --model my.gguf --data my.jsonl {flags}");
+    let on = json(&env.run(&line));
+    assert!(on["loss"].as_f64().unwrap() < 0.3, "{on}");
+}
+
+#[test]
 fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     let env = Env::new();
     album(&env);
