@@ -13,7 +13,7 @@ const RESIDUAL: [&str; 3] = ["attn.proj.weight", "mlp.fc2.weight", "self_attn.de
 /// The start of a tensor: norms at one, biases at zero, linear weights normal with a variance of
 /// one over their inputs (those that end a residual branch smaller by the root of twice the
 /// depth), tables and tokens normal with a deviation of 0.02, the ViT's positions a code of sines
-/// and cosines. The same `seed` and name always give the same values.
+/// and cosines, the queries such a code with a little noise. The same `seed` and name always give the same values.
 ///
 /// # Errors
 ///
@@ -21,7 +21,11 @@ const RESIDUAL: [&str; 3] = ["attn.proj.weight", "mlp.fc2.weight", "self_attn.de
 pub fn start(spec: &TensorSpec, depth: usize, seed: u64, device: &Device) -> Result<Tensor> {
     let name = spec.name.as_str();
     if name == "vit.pos_embed" {
-        return positions(&spec.shape, device);
+        return positions(&spec.shape, true, device);
+    }
+    if name.ends_with("query_tokens") {
+        return positions(&spec.shape, false, device)?
+            + normal(name, &spec.shape, 0.1, seed, device)?;
     }
     let value = |deviation: f32| normal(name, &spec.shape, deviation, seed, device);
     match spec.role {
@@ -62,23 +66,29 @@ pub fn normal(
     Tensor::from_vec(values, shape, device)
 }
 
-/// Sines and cosines of the place, a quarter of the width each for x and y, in waves of 2 to
-/// some 60 patches; half as strong as a patch. The class token's place is zero.
+/// Sines and cosines of the places of a square grid over the picture, a quarter of the width
+/// each for x and y, in waves of a quarter of the picture to some eight pictures; half as strong
+/// as a patch. The class token, where there is one, has none.
 ///
-/// A tower that starts without a code of its places learns y from the backgrounds and forgets x.
-fn positions(shape: &[usize], device: &Device) -> Result<Tensor> {
+/// A tower that starts without a code of its places learns y from the backgrounds and forgets x;
+/// a query that starts with the code of its place finds the patches there sooner.
+fn positions(shape: &[usize], class: bool, device: &Device) -> Result<Tensor> {
     let [_, tokens, width] = *shape else {
         candle_core::bail!("a position table has three dimensions, not {shape:?}");
     };
-    let side = (tokens - 1).isqrt();
+    let places = tokens - usize::from(class);
+    let side = places.isqrt();
+    if side * side != places {
+        candle_core::bail!("{places} places are no square");
+    }
     let waves = width / 4;
-    let mut values = vec![0.0_f32; width];
-    for patch in 0..tokens - 1 {
-        let (y, x) = ((patch / side) as f32, (patch % side) as f32);
-        for place in [x, y] {
+    let mut values = if class { vec![0.0_f32; width] } else { Vec::new() };
+    for place in 0..places {
+        let middle = |cell: usize| (cell as f32 + 0.5) / side as f32;
+        for at in [middle(place % side), middle(place / side)] {
             for wave in 0..waves {
-                let length = 2.0 * 30.0_f32.powf(wave as f32 / waves as f32);
-                let angle = std::f32::consts::TAU * place / length;
+                let length = 0.25 * 30.0_f32.powf(wave as f32 / waves as f32);
+                let angle = std::f32::consts::TAU * at / length;
                 values.extend([0.5 * angle.sin(), 0.5 * angle.cos()]);
             }
         }
