@@ -16,11 +16,11 @@ use crate::train::Stage;
 Examples:
   tinyfind train --stage 3 --model tinygpt-v-stage3 --data my.jsonl -o my.gguf
   tinyfind train --stage 3 --data my.jsonl --dry-run
-  tinyfind train --recipe nano --work nano-training
+  tinyfind train --recipe nano -o nano.gguf
 
 Ctrl-C saves and stops; the same command goes on from there.
 
-Exit codes: 0 done, 2 a failure, or stopped; 1 a recipe that was stopped.")]
+Exit codes: 0 done, 2 a failure, or stopped.")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     what: What,
@@ -56,7 +56,10 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
     match (args.what.recipe, args.what.stage) {
-        (Some(recipe), _) => recipe::run(&args.recipe, recipe, globals, printer),
+        (Some(recipe), _) => {
+            let output = args.fine_tune.output.as_deref();
+            recipe::run(&args.recipe, recipe, output, globals, printer)
+        }
         (None, Some(stage)) => finetune::run(&args.fine_tune, stage, globals, printer),
         (None, None) => anyhow::bail!("name a `--stage` or a `--recipe`"),
     }

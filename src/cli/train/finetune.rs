@@ -31,8 +31,8 @@ pub(super) struct FineTuneArgs {
     data: Option<PathBuf>,
 
     /// The bundle to make
-    #[arg(long, short, value_name = "BUNDLE", conflicts_with = "recipe")]
-    output: Option<PathBuf>,
+    #[arg(long, short, value_name = "BUNDLE")]
+    pub(super) output: Option<PathBuf>,
 
     /// How the data is laid out: jsonl, align or llava [default: told by its content]
     #[arg(long, value_name = "LAYOUT", conflicts_with = "recipe")]

@@ -41,6 +41,7 @@ pub(super) enum Recipe {
 pub(super) fn run(
     args: &RecipeArgs,
     recipe: Recipe,
+    output: Option<&Path>,
     globals: &Globals,
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
@@ -52,13 +53,13 @@ pub(super) fn run(
     let mut shown = Shown::new(globals);
     let stop = cancel_on_signal(shown.progress.speaker().clone())?;
     let run = Run { folder: args.work.clone(), stop: &stop };
-    let outcome = recipe::run(&run, args.until.as_deref(), &device, &mut shown)?;
+    let outcome = recipe::run(&run, args.until.as_deref(), output, &device, &mut shown)?;
     shown.progress.end();
     match outcome {
         recipe::Outcome::Finished => Ok(Outcome::Done),
         recipe::Outcome::Stopped => {
             printer.note("stopped; the same command continues");
-            Ok(Outcome::Nothing)
+            Ok(Outcome::Failed)
         }
     }
 }

@@ -18,9 +18,12 @@ use super::{
 };
 use crate::{
     model::{
-        bundle::{Bundle, TensorSpec, WeightType, tensors_of},
+        bundle::{About, Bundle, BundleWriter, TensorSpec, WeightType, tensors_of},
         config::{Config, LanguageConfig, QFormerConfig, RetrievalConfig, VisionConfig},
-        import::random::{Tokenizers, write_random},
+        import::{
+            encode::encode,
+            random::{Tokenizers, write_random},
+        },
         prompt::{BertTokenizer, PhiTokenizer},
         weights::Weights,
     },
@@ -45,7 +48,8 @@ pub enum Outcome {
 }
 
 /// Runs the recipe in the folder of `run`, up to the stage `until` or to its end; what is done
-/// there already is not done again.
+/// there already is not done again. What is trained then is written to `output`: a bundle of the
+/// parts that were trained, in f16.
 ///
 /// # Errors
 ///
@@ -53,11 +57,16 @@ pub enum Outcome {
 pub fn run(
     run: &Run<'_>,
     until: Option<&str>,
+    output: Option<&Path>,
     device: &Device,
     watch: &mut dyn Watch,
 ) -> Result<Outcome> {
     let mut recipe = Recipe::new(run, device)?;
-    for stage in STAGES {
+    // A finished stage holds what the stages before it trained.
+    let done = STAGES.iter().rposition(|stage| run.file(stage).exists()).unwrap_or(0);
+    let first = done.min(STAGES.iter().position(|s| Some(*s) == until).unwrap_or(done));
+    for stage in &STAGES[first..] {
+        let stage = *stage;
         let outcome = match stage {
             "vision" => recipe.vision(watch)?,
             "queries" => recipe.queries(watch)?,
@@ -66,9 +75,15 @@ pub fn run(
             "language" => recipe.language(watch)?,
             _ => recipe.relations(watch)?,
         };
-        if outcome == Outcome::Stopped || until == Some(stage) {
+        if outcome == Outcome::Stopped {
             return Ok(outcome);
         }
+        if until == Some(stage) {
+            break;
+        }
+    }
+    if let Some(path) = output {
+        recipe.write(path)?;
     }
     Ok(Outcome::Finished)
 }
@@ -81,6 +96,8 @@ struct Recipe<'a> {
     known: BTreeMap<String, Tensor>,
     phi: PhiTokenizer,
     bert: BertTokenizer,
+    tokenizer: String,
+    vocabulary: String,
 }
 
 impl<'a> Recipe<'a> {
@@ -94,7 +111,38 @@ impl<'a> Recipe<'a> {
         let path = run.folder.join("start.gguf");
         let tokenizers = Tokenizers { phi: Some(&tokenizer), bert: Some(&vocabulary) };
         let base = base(&config, &path, tokenizers, device)?;
-        Ok(Self { run, config, base, known: BTreeMap::new(), phi, bert })
+        let known = BTreeMap::new();
+        Ok(Self { run, config, base, known, phi, bert, tokenizer, vocabulary })
+    }
+
+    /// Writes the bundle of the parts that are trained so far.
+    fn write(&self, path: &Path) -> Result<()> {
+        let trained = |prefix: &str| self.known.keys().any(|name| name.starts_with(prefix));
+        let mut config = self.config.clone();
+        config.retrieval = config.retrieval.filter(|_| trained("retrieval."));
+        config.captioner = config.captioner.filter(|_| trained("captioner."));
+        config.language = config.language.filter(|_| trained("language."));
+        let about = About {
+            name: "nano".to_owned(),
+            sources: Vec::new(),
+            training: Vec::new(),
+            fingerprint: fingerprint(&config, &self.known)?,
+            phi_tokenizer: config.language.as_ref().map(|_| self.tokenizer.clone()),
+            bert_vocabulary: config.retrieval.as_ref().map(|_| self.vocabulary.clone()),
+            license: "MIT OR Apache-2.0".to_owned(),
+            licences: "Made by the tinyfind project from drawings of its own.".to_owned(),
+            config,
+        };
+        let specs = tensors_of(&about.config);
+        let mut writer = BundleWriter::create(path, &about, &specs, WeightType::F16)?;
+        for spec in &specs {
+            let (dtype, _) = WeightType::F16.storage(spec);
+            let missing = || candle_core::Error::msg(format!("`{}` was not trained", spec.name));
+            let values = self.known.get(&spec.name).ok_or_else(missing)?;
+            let values = values.flatten_all()?.to_vec1::<f32>()?;
+            writer.write(&encode(&values, values.len(), values.len(), dtype)?)?;
+        }
+        Ok(writer.finish()?)
     }
 
     /// Sizes of the parts, all of which `nano` has.
@@ -127,10 +175,10 @@ impl<'a> Recipe<'a> {
             shards: SHARDS,
             first: 1_000_000,
         };
-        let mut parameters = self.tower(0.2)?;
+        let mut parameters = self.tower(0.1)?;
         self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
-        self.train("queries", task, parameters, (1.5e-3, 200, 8000), watch)
+        self.train("queries", task, parameters, (1e-3, 200, 8000), watch)
     }
 
     fn matching(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
@@ -143,7 +191,7 @@ impl<'a> Recipe<'a> {
             shards: SHARDS,
             first: 2_000_000,
         };
-        let mut parameters = self.tower(0.2)?;
+        let mut parameters = self.tower(0.1)?;
         self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
         self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
@@ -264,14 +312,27 @@ impl<'a> Recipe<'a> {
             shards: SHARDS,
         };
         let weights = self.base.clone().training(self.known.clone());
-        match self.run.stage(&stage, weights, parameters, watch)? {
-            Ended::Done(trained) => {
-                self.known.extend(trained);
+        match self.run.stage(&stage, weights, parameters, &self.known, watch)? {
+            Ended::Done(known) => {
+                self.known = known;
                 Ok(Outcome::Finished)
             }
             Ended::Stopped => Ok(Outcome::Stopped),
         }
     }
+}
+
+/// Equal for equal weights of equal sizes.
+fn fingerprint(config: &Config, known: &BTreeMap<String, Tensor>) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("nano {config:?}").as_bytes());
+    for (name, tensor) in known.iter().filter(|(name, _)| !name.starts_with("auxiliary.")) {
+        hasher.update(name.as_bytes());
+        for value in tensor.flatten_all()?.to_vec1::<f32>()? {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// The weights of a random bundle of `config`, which a run needs for what it does not train.
@@ -283,4 +344,60 @@ fn base(
 ) -> Result<Weights> {
     write_random(config, WeightType::F32, SEED, path, tokenizers)?;
     Ok(Bundle::open(path)?.weights(device, DType::F32))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::atomic::AtomicBool};
+
+    use super::*;
+    use crate::{
+        model::TinyGptV,
+        train::{StepReport, scenes::Split},
+    };
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl Watch for Seen {
+        fn step(&mut self, stage: &str, _: u64, _: &StepReport) {
+            panic!("{stage} was done");
+        }
+
+        fn done(&mut self, stage: &str, _: &Path) {
+            self.0.push(stage.to_owned());
+        }
+    }
+
+    #[test]
+    fn what_was_trained_becomes_a_bundle_of_its_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let own = Run { folder: folder.path().to_owned(), stop: &stop };
+        let recipe = Recipe::new(&own, &Device::Cpu).unwrap();
+        let mut parameters = Parameters::new();
+        for part in ["vit.", "retrieval."] {
+            recipe.add(&mut parameters, &recipe.specs(part), 1.0).unwrap();
+        }
+        let half: HashMap<String, Tensor> = parameters
+            .tensors()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.detach().to_dtype(DType::F16).unwrap()))
+            .collect();
+        candle_core::safetensors::save(&half, own.file("queries")).unwrap();
+
+        let output = folder.path().join("nano.gguf");
+        let mut seen = Seen::default();
+        let done = run(&own, Some("queries"), Some(&output), &Device::Cpu, &mut seen).unwrap();
+        assert_eq!((done, seen.0), (Outcome::Finished, vec!["queries".to_owned()]));
+        let mut model = TinyGptV::open(&output, &Device::Cpu).unwrap();
+        assert!(model.config().language.is_none() && model.config().captioner.is_none());
+        let texts = model.text_features(&["a red car on a beach", "two cups."]).unwrap();
+        assert_eq!(texts.dims(), [2, 64]);
+        let pictures = super::super::pictures::Pictures::draw(Split::Test, 0, 2);
+        let encoding = model.encode_image(&pictures.images).unwrap();
+        assert_eq!(model.image_features(&encoding).unwrap().dims(), [2, 16, 64]);
+        let size = std::fs::metadata(&output).unwrap().len();
+        assert!((3_000_000..8_000_000).contains(&size), "{size}");
+    }
 }

@@ -2,7 +2,7 @@
 //! starts from and can be interrupted anywhere.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -54,7 +54,7 @@ pub struct Run<'a> {
 /// How a stage ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It is done; all tensors that it trained.
+    /// It is done; all tensors that it and the stages before it trained.
     Done(BTreeMap<String, Tensor>),
     /// It was stopped and can be continued.
     Stopped,
@@ -67,7 +67,7 @@ impl Run<'_> {
     }
 
     /// Runs or continues a stage that trains `parameters` before `weights`, or reads its result
-    /// where it is done already.
+    /// where it is done already. `known` is what earlier stages trained.
     ///
     /// # Errors
     ///
@@ -77,12 +77,14 @@ impl Run<'_> {
         stage: &Stage<T>,
         weights: Weights,
         parameters: Parameters,
+        known: &BTreeMap<String, Tensor>,
         watch: &mut dyn Watch,
     ) -> Result<Ended> {
         let file = self.file(stage.name);
+        let device = weights.device().clone();
         if file.exists() {
             watch.done(stage.name, &file);
-            return read(&file, weights.device()).map(Ended::Done);
+            return read(&file, &device).map(Ended::Done);
         }
         let total = stage.schedule.total;
         let running = self.folder.join(format!("{}.running.safetensors", stage.name));
@@ -104,12 +106,9 @@ impl Run<'_> {
                 return Ok(Ended::Stopped);
             }
         }
-        let trained: BTreeMap<String, Tensor> = trainer
-            .parameters
-            .iter()
-            .map(|p| Ok((p.name.clone(), p.var.as_tensor().detach().copy()?)))
-            .collect::<Result<_>>()?;
-        write(&file, &trained)?;
+        let mut all = known.clone();
+        all.extend(trainer.parameters.tensors());
+        write(&file, &all)?;
         let removed = std::fs::remove_file(&running);
         if let Err(error) = removed
             && error.kind() != std::io::ErrorKind::NotFound
@@ -117,7 +116,7 @@ impl Run<'_> {
             return Err(TrainError::Io { path: running, source: error });
         }
         watch.done(stage.name, &file);
-        Ok(Ended::Done(trained))
+        read(&file, &device).map(Ended::Done)
     }
 }
 
@@ -132,11 +131,14 @@ pub fn read(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
     widened.collect()
 }
 
-/// Writes the tensors of a finished stage, under a name of its own until they are complete.
+/// Writes the tensors of a finished stage as f16, under a name of their own until they are
+/// complete. The next stage starts from the file, so that it does not matter whether it follows
+/// at once.
 fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let partial = path.with_extension("partial");
-    let tensors: std::collections::HashMap<_, _> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+    let half = |tensor: &Tensor| tensor.detach().to_device(&Device::Cpu)?.to_dtype(DType::F16);
+    let tensors = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), half(tensor)?)));
+    let tensors: HashMap<&str, Tensor> = tensors.collect::<Result<_>>()?;
     candle_core::safetensors::save(&tensors, &partial)?;
     std::fs::rename(&partial, path)
         .map_err(|source| TrainError::Io { path: path.to_owned(), source })
@@ -190,10 +192,11 @@ mod tests {
         let stop = AtomicBool::new(false);
         let mut watch = StopAfter(stop_after, &stop, Vec::new());
         let run = Run { folder: folder.to_owned(), stop: &stop };
-        let trained = match run.stage(&stage, weights, parameters, &mut watch).unwrap() {
-            Ended::Done(trained) => Some(trained["number"].to_vec1().unwrap()),
-            Ended::Stopped => None,
-        };
+        let trained =
+            match run.stage(&stage, weights, parameters, &BTreeMap::new(), &mut watch).unwrap() {
+                Ended::Done(trained) => Some(trained["number"].to_vec1().unwrap()),
+                Ended::Stopped => None,
+            };
         (trained, watch.2)
     }
 
