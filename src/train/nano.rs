@@ -4,6 +4,9 @@
 //! the retrieval Q-Former (BLIP-2 stage 1) in two halves, then the language model. Losses that a
 //! stage adds to the published ones are auxiliary: their heads live in the run, under
 //! `auxiliary.`, and not in the bundle.
+//!
+//! While the run is under way, its finished stages lie in `src/train/nano/stages/`: a stage whose
+//! file stands in the folder of a run (`--work`) is not trained again.
 
 pub mod assignment;
 pub mod config;
