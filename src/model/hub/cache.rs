@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::HubError;
 use super::manifest::RepoKind;
@@ -94,7 +95,6 @@ impl RepoCache {
         // repository's folder.
         let up = "../".repeat(2 + path.matches('/').count());
         let fresh = sibling(&pointer, "new");
-        let _ = fs::remove_file(&fresh);
         place(&blob, Path::new(&format!("{up}blobs/{etag}")), &fresh)
             .map_err(HubError::io(&fresh))?;
         fs::rename(&fresh, &pointer).map_err(HubError::io(&pointer))?;
@@ -130,10 +130,12 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(parent).map_err(HubError::io(parent))
 }
 
-/// A name beside `path` that no other process uses.
+/// A name beside `path` that nobody else uses: no other process, and no other call in this one.
 pub(super) fn sibling(path: &Path, what: &str) -> PathBuf {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.{what}", std::process::id()))
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}-{call}.{what}", std::process::id()))
 }
 
 #[cfg(test)]
@@ -169,6 +171,21 @@ mod tests {
         fs::rename(&here, &there).unwrap();
         let moved = there.join(pointer.strip_prefix(&here).unwrap());
         assert_eq!(fs::read_to_string(moved).unwrap(), "bytes");
+    }
+
+    #[test]
+    fn two_downloads_at_once_note_a_revision_without_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        for round in 0..50_u64 {
+            let commit = format!("{round:040x}");
+            std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| cache.write_ref("main", &commit))).collect();
+                threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+            });
+            assert_eq!(cache.commit_of("main"), Some(commit));
+        }
     }
 
     #[test]
