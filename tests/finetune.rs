@@ -268,3 +268,39 @@ fn what_cannot_be_trained_is_refused_with_the_next_step() {
         assert!(told.contains(wanted), "{flags}: {told}");
     }
 }
+
+#[test]
+fn the_result_never_takes_the_place_of_what_was_read() {
+    let env = Env::new();
+    album(&env);
+    model(&env, WeightType::F32);
+    for input in ["my.jsonl", "base.gguf"] {
+        let before = fs::read(env.home().join(input)).unwrap();
+        let ran = train(&env, &format!("{LEARN} --restart -o {input}"));
+        assert_eq!(ran.code(), 2, "{}", ran.text());
+        assert!(ran.stderr().contains("is read by this run"), "{}", ran.stderr());
+        assert_eq!(fs::read(env.home().join(input)).unwrap(), before);
+    }
+}
+
+#[test]
+fn numbers_beyond_all_reason_are_refused() {
+    let env = Env::new();
+    album(&env);
+    model(&env, WeightType::F32);
+    for flag in ["--batch 18446744073709551615", "--accumulate 1000000000", "--rank 99999999"] {
+        let ran = train(&env, &format!("{flag} --steps 1 -o my.gguf"));
+        assert_eq!(ran.code(), 2, "{}", ran.text());
+        assert!(ran.stderr().contains("cannot be"), "{}", ran.stderr());
+    }
+}
+
+#[test]
+fn a_recipe_does_not_replace_a_file() {
+    let env = Env::new();
+    fs::write(env.home().join("here.gguf"), "mine").unwrap();
+    let ran = env.run("train --recipe nano -o here.gguf");
+    assert_eq!(ran.code(), 2, "{}", ran.text());
+    assert!(ran.stderr().contains("is there already"), "{}", ran.stderr());
+    assert!(!env.home().join("nano-training").exists());
+}

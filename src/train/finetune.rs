@@ -86,6 +86,12 @@ pub enum FineTuneError {
         /// The result.
         path: PathBuf,
     },
+    /// The result would take the place of something that the run reads.
+    #[error("`{}` is read by this run and cannot be its result", path.display())]
+    Overwrites {
+        /// The result.
+        path: PathBuf,
+    },
     /// Two runs with one result.
     #[error("another run is using `{}`", path.display())]
     InUse {

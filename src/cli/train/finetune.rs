@@ -230,7 +230,11 @@ pub(super) fn run(
     if args.json {
         writeln!(printer.stdout(), "{}", json!({ "stopped_at_step": step, "steps": total }))?;
     }
-    printer.hint("stopped; run the same command again to go on from here");
+    printer.hint(if args.restart {
+        "stopped; run it again without `--restart` to go on from here"
+    } else {
+        "stopped; run the same command again to go on from here"
+    });
     Ok(Outcome::Failed)
 }
 
@@ -316,13 +320,14 @@ fn explain(error: FineTuneError) -> anyhow::Error {
         }
         FineTuneError::Dtype(_) => "a CPU trains in f32, a GPU in bf16 or f32",
         FineTuneError::Exists { .. } => "name another file with `-o`, or replace it: `--restart`",
+        FineTuneError::Overwrites { .. } => "name another file with `-o`",
         FineTuneError::InUse { .. } => "wait until it is done, or name another result with `-o`",
         FineTuneError::NotTokens { .. } => "name another file with `--tokens` or `-o`",
         FineTuneError::Train(TrainError::Checkpoint { .. }) => {
             "go on with the settings that it was begun with, or begin anew with `--restart`"
         }
         FineTuneError::Train(TrainError::Loss { .. } | TrainError::Gradient { .. }) => {
-            "a lower `--lr` or `--clip 1` helps; the last checkpoint is still there"
+            "begin anew with `--restart` and a lower `--lr`, or with `--clip 1`"
         }
         _ => return error.into(),
     };

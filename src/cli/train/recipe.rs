@@ -47,6 +47,9 @@ pub(super) fn run(
 ) -> anyhow::Result<Outcome> {
     let Recipe::Nano = recipe;
     without_spinning_threads()?;
+    if let Some(path) = output.filter(|path| path.exists()) {
+        anyhow::bail!("`{}` is there already; name another file with `-o`", path.display());
+    }
     std::fs::create_dir_all(&args.work)
         .with_context(|| format!("cannot make `{}`", args.work.display()))?;
     let device = globals.device.open()?;

@@ -69,6 +69,24 @@ pub(super) fn keeps(peft: &Peft, weight_type: WeightType, request: &Request) -> 
     }
 }
 
+/// Greatest batch, number of batches, length of answers and rank: products of two are far from
+/// where they would overflow.
+const MOST: usize = 1 << 16;
+
+/// Refuses a result that would take the place of what the run reads.
+pub(super) fn check_output(request: &Request) -> Result<()> {
+    let Ok(output) = request.output.canonicalize() else { return Ok(()) };
+    let held = match &request.validation {
+        Validation::File(path) => Some(path),
+        Validation::Part(_) => None,
+    };
+    let read = [Some(&request.model), Some(&request.data), held, request.tokens.as_ref()];
+    if read.into_iter().flatten().any(|path| path.canonicalize().is_ok_and(|p| p == output)) {
+        return Err(FineTuneError::Overwrites { path: request.output.clone() });
+    }
+    Ok(())
+}
+
 /// Refuses numbers that no run can have.
 pub(super) fn check(request: &Request) -> Result<()> {
     let bad = |what, value| Err(FineTuneError::Number { what, value });
@@ -93,8 +111,10 @@ pub(super) fn check(request: &Request) -> Result<()> {
         ("a number of batches", request.accumulate),
         ("a length of answers", request.answer_tokens),
     ] {
-        if value == Some(0) {
-            return bad(what, 0.0);
+        if let Some(value) = value
+            && !(1..=MOST).contains(&value)
+        {
+            return bad(what, value as f64);
         }
     }
     if let Validation::Part(part) = request.validation
@@ -104,8 +124,8 @@ pub(super) fn check(request: &Request) -> Result<()> {
     }
     if let Some(additions) = request.peft.as_ref().and_then(Peft::additions) {
         let Additions { rank, alpha, dropout, targets } = additions;
-        if *rank == 0 {
-            return bad("a rank", 0.0);
+        if !(1..=MOST).contains(rank) {
+            return bad("a rank", *rank as f64);
         }
         if !(alpha.is_finite() && *alpha > 0.0) {
             return bad("alpha", *alpha);

@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 
 use super::{
     FineTuneError, Footprint, Length, Load, Request, Result, Validation,
-    check::{check, default_peft, keeps, learns, trained},
+    check::{check, check_output, default_peft, keeps, learns, trained},
     estimate::{Place as Where, footprint, free_memory},
     examples::{Examples, Pictures, Room, Wording},
     task::{Learning, Seen},
@@ -91,6 +91,7 @@ impl Plan {
     /// cannot be.
     pub fn new(request: Request, device: &Device) -> Result<Self> {
         check(&request)?;
+        check_output(&request)?;
         let number = request.stage.number().ok_or(FineTuneError::Stage(request.stage))?;
         let bundle = Bundle::open(&request.model)?;
         let missing = |part| FineTuneError::NoPart { model: bundle.name().to_owned(), part };

@@ -104,8 +104,8 @@ impl Task for MatchingTask {
         let mut random = StdRng::seed_from_u64(start);
         let similarity = contrast.similarity.narrow(1, 0, own.len())?;
         let heat = temperature.detach().to_vec1::<f32>()?[0];
-        let never = |_: usize, _: usize| false;
-        let negatives = Negatives::draw(&similarity, heat, &never, &mut random)?;
+        let same = |picture: usize, text: usize| own[text].is_true_of(&pictures.scenes[picture]);
+        let negatives = Negatives::draw(&similarity, heat, &same, &mut random)?;
         let mut pairs = Vec::new();
         for (picture, said) in said.iter().enumerate() {
             let mut push = |caption, wrong, label| {
