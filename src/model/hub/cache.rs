@@ -182,7 +182,9 @@ mod tests {
             std::thread::scope(|scope| {
                 let threads: Vec<_> =
                     (0..4).map(|_| scope.spawn(|| cache.write_ref("main", &commit))).collect();
-                threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+                for thread in threads {
+                    thread.join().unwrap().unwrap();
+                }
             });
             assert_eq!(cache.commit_of("main"), Some(commit));
         }

@@ -131,7 +131,7 @@ impl Heads {
         Ok(Self { q, k, v, packed: keep.then_some(packed) })
     }
 
-    /// [`attention`] of these tokens to each other.
+    /// [`attention()`] of these tokens to each other.
     ///
     /// # Errors
     ///
