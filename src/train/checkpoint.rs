@@ -36,8 +36,15 @@ pub fn save(path: &Path, parameters: &Parameters, step: u64, run: &str) -> Resul
     name.push(".partial");
     let partial = path.with_file_name(name);
     let mut file = File::create(&partial).map_err(io)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)?;
+    file.write_all(&bytes).map_err(io)?;
+    put_in_place(&partial, path)
+}
+
+/// Gives the complete file `partial` the name `path`, both on the disk when this returns.
+pub(super) fn put_in_place(partial: &Path, path: &Path) -> Result<()> {
+    let io = |source| TrainError::Io { path: path.to_owned(), source };
+    File::open(partial).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(partial, path).map_err(io)?;
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
     }

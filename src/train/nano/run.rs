@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -141,14 +140,8 @@ fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let tensors = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), half(tensor)?)));
     let tensors: HashMap<&str, Tensor> = tensors.collect::<Result<_>>()?;
     candle_core::safetensors::save(&tensors, &partial)?;
-    let io = |source| TrainError::Io { path: path.to_owned(), source };
-    // On the disk before it has its name: the checkpoint goes away once it is there.
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-    }
-    Ok(())
+    // On the disk before it has its name: the stage's own checkpoint goes away then.
+    checkpoint::put_in_place(&partial, path)
 }
 
 #[cfg(test)]
