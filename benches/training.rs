@@ -4,8 +4,8 @@
 //!     CANDLE_NUM_THREADS=1 cargo bench --bench training
 //!
 //! Without that setting candle splits its own operations among threads that wait for work in a
-//! loop, and whose CPU time is not seen here. One thread, CPU time, the least of several runs, both ways in turn: it holds better than
-//! wall time on a machine that does other work.
+//! loop, and whose CPU time is not seen here. One thread, CPU time, the least of several runs,
+//! both ways in turn: it holds better than wall time on a machine that does other work.
 
 #![allow(
     clippy::print_stdout,

@@ -19,7 +19,6 @@ pub struct HeadSpec {
 enum Layer {
     Norm(usize),
     Linear { input: usize, output: usize },
-    Table { rows: usize, width: usize },
 }
 
 impl HeadSpec {
@@ -31,11 +30,6 @@ impl HeadSpec {
     /// A linear layer with a bias.
     pub fn linear(prefix: &str, name: &str, input: usize, output: usize) -> Self {
         Self { name: format!("{prefix}.{name}"), kind: Layer::Linear { input, output } }
-    }
-
-    /// A table of vectors, without a suffix to its name.
-    pub fn table(prefix: &str, name: &str, rows: usize, width: usize) -> Self {
-        Self { name: format!("{prefix}.{name}"), kind: Layer::Table { rows, width } }
     }
 
     /// Adds its tensors with their starting values.
@@ -63,9 +57,6 @@ impl HeadSpec {
                 let deviation = (input as f32).sqrt().recip();
                 put(".weight", &normal(&name, &[output, input], deviation, seed, device)?)?;
                 put(".bias", &zeros(output)?)
-            }
-            Layer::Table { rows, width } => {
-                put("", &normal(&self.name, &[rows, width], 0.02, seed, device)?)
             }
         }
     }

@@ -13,7 +13,8 @@ const RESIDUAL: [&str; 3] = ["attn.proj.weight", "mlp.fc2.weight", "self_attn.de
 /// The start of a tensor: norms at one, biases at zero, linear weights normal with a variance of
 /// one over their inputs (those that end a residual branch smaller by the root of twice the
 /// depth), tables and tokens normal with a deviation of 0.02, the ViT's positions a code of sines
-/// and cosines, the queries such a code with a little noise. The same `seed` and name always give the same values.
+/// and cosines, the queries such a code with a little noise. The same `seed` and name always give
+/// the same values.
 ///
 /// # Errors
 ///

@@ -39,13 +39,17 @@ pub const HEADS: &str = "auxiliary.vision";
 
 /// The heads that this stage adds, for a tower of `width`.
 pub fn heads(width: usize) -> Vec<HeadSpec> {
-    let whole = [Setting::ALL.len(), TimeOfDay::ALL.len(), Weather::ALL.len(), MOST_THINGS + 1];
     vec![
         HeadSpec::norm(HEADS, "norm", width),
         HeadSpec::linear(HEADS, "patch", width, Kind::ALL.len() + 1 + Colour::ALL.len() + 6),
         HeadSpec::linear(HEADS, "thing", width, Kind::ALL.len() + Colour::ALL.len() + 4),
-        HeadSpec::linear(HEADS, "whole", width, whole.iter().sum()),
+        HeadSpec::linear(HEADS, "whole", width, wholes().iter().sum()),
     ]
+}
+
+/// Classes of what the class token says: setting, time, weather, number of things.
+fn wholes() -> [usize; 4] {
+    [Setting::ALL.len(), TimeOfDay::ALL.len(), Weather::ALL.len(), MOST_THINGS + 1]
 }
 
 /// Dense supervision of the tower.
@@ -116,7 +120,7 @@ pub fn dense_loss(
     let thing_box = distance(&boxes, &labels.thing_boxes, Some(&labels.things))?;
 
     // The whole.
-    let sizes = [Setting::ALL.len(), TimeOfDay::ALL.len(), Weather::ALL.len(), MOST_THINGS + 1];
+    let sizes = wholes();
     let seen = head("whole", sizes.iter().sum())?.forward(&tokens.i((.., 0))?.contiguous()?)?;
     let mut at = 0;
     let mut wholes = Vec::new();
