@@ -3,7 +3,8 @@
 //!
 //! ITM alone does not learn to compare a sentence with a picture fact by fact: one bit for a
 //! whole sentence is too little. The drawing knows which words an edit made false, and which
-//! thing a word means, so each word of a pair is asked for both.
+//! thing a word means, so each word of a pair is asked for both. The tower rests from here on:
+//! the language model, which goes on from the same queries, sees what it saw before.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use super::{
     heads::{HeadSpec, cross_entropy, hits},
     pictures::Pictures,
     queries::HEADS,
-    set, vision,
+    set,
     words::Words,
 };
 use crate::{
@@ -32,8 +33,6 @@ use crate::{
     },
 };
 
-/// Weight of what the tower goes on being asked.
-const DENSE: f64 = 0.3;
 /// Weight of the words.
 const WORDS: f64 = 1.0;
 /// Weight of ITG.
@@ -79,7 +78,6 @@ impl Task for MatchingTask {
         let pictures = Pictures::draw(Split::Train, start, self.batch);
         let vit = EvaVit::load(&self.vision, &weights.pp("vit"))?;
         let tokens = vit.forward(&pictures.pixels(weights.device(), weights.dtype())?)?;
-        let dense = vision::dense_loss(&self.vision, weights, &tokens, &pictures)?;
 
         let w = weights.pp("retrieval");
         let qformer = RetrievalQFormer::load(&self.retrieval, self.vision.width, &w)?;
@@ -100,7 +98,7 @@ impl Task for MatchingTask {
         let images = qformer.project(&queries.hidden)?;
         let contrast = contrastive(&images, &features, &temperature, 0.0)?;
 
-        // True sentences in two wordings, the first with a fact wrong, one of another picture.
+        // True sentences in two wordings, each with a fact wrong, one of another picture.
         let mut random = StdRng::seed_from_u64(start);
         let similarity = contrast.similarity.narrow(1, 0, own.len())?;
         let heat = temperature.detach().to_vec1::<f32>()?[0];
@@ -113,7 +111,7 @@ impl Task for MatchingTask {
             };
             push(&said.first, Some(&[][..]), 1);
             push(&said.second, Some(&[]), 1);
-            if let Some(edit) = &said.edit {
+            for edit in said.edit.iter().chain(&said.second_edit) {
                 push(&edit.caption, Some(&edit.changed), 0);
             }
             if let Some(other) = negatives.texts[picture] {
@@ -137,11 +135,9 @@ impl Task for MatchingTask {
         let decode = self.retrieval.vocabulary as u32 - 1;
         let next = next_words(&qformer, &head, &queries, &all, &ids(&own), decode, 0.0)?;
 
-        let mut total = ((&set.total + &contrast.loss)? + &matched.loss)?;
-        total = ((total + (&words.total * WORDS)?)? + (&next.loss * GENERATION)?)?;
-        total = (total + (dense.total * DENSE)?)?;
+        let total = ((&set.total + &contrast.loss)? + &matched.loss)?;
+        let total = ((total + (&words.total * WORDS)?)? + (&next.loss * GENERATION)?)?;
         let value = |t: &Tensor| t.to_dtype(DType::F32)?.to_scalar::<f32>();
-        let kind = dense.parts.iter().find(|(name, _)| *name == "kind%").map_or(0.0, |p| p.1);
         let parts = vec![
             ("set", value(&set.total)?),
             ("pairs%", set.pairs),
@@ -154,7 +150,6 @@ impl Task for MatchingTask {
             ("false%", words.found),
             ("named%", words.named),
             ("itg", value(&next.loss)?),
-            ("tower%", kind),
         ];
         Ok(ShardLoss { total, parts })
     }

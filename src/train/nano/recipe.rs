@@ -175,32 +175,17 @@ impl<'a> Recipe<'a> {
             shards: SHARDS,
             first: 1_000_000,
         };
-        let mut parameters = self.tower(0.1)?;
+        let mut parameters = Parameters::new();
+        self.add(&mut parameters, &self.specs("vit."), 0.1)?;
+        self.add_heads(&mut parameters, &vision::heads(vision.width), 0.1)?;
         self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
         self.train("queries", task, parameters, (1e-3, 200, 8000), watch)
     }
 
     fn matching(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let (vision, _, retrieval, _) = self.sizes()?;
-        let task = MatchingTask {
-            vision: vision.clone(),
-            retrieval: retrieval.clone(),
-            words: Words::new(self.bert.clone(), retrieval.max_text),
-            batch: 8,
-            shards: SHARDS,
-            first: 2_000_000,
-        };
-        let mut parameters = self.tower(0.1)?;
-        self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
-        self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
-        self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
-        self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
-        self.train("matching", task, parameters, (1e-3, 200, 15_000), watch)
-    }
-
-    fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        // The captioning Q-Former begins as the image side of the retrieval one.
+        // The captioning Q-Former goes on from here as well: it begins as the image side of the
+        // retrieval one.
         let own: Vec<String> = self.specs("captioner.").into_iter().map(|s| s.name).collect();
         for name in own {
             let of = name.replacen("captioner.", "retrieval.", 1);
@@ -213,6 +198,24 @@ impl<'a> Recipe<'a> {
                 self.known.insert(format!("{}.{name}", language::HEADS), value.clone());
             }
         }
+        let (vision, _, retrieval, _) = self.sizes()?;
+        let task = MatchingTask {
+            vision: vision.clone(),
+            retrieval: retrieval.clone(),
+            words: Words::new(self.bert.clone(), retrieval.max_text),
+            batch: 12,
+            shards: SHARDS,
+            first: 2_000_000,
+        };
+        let mut parameters = Parameters::new();
+        self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
+        self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
+        self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
+        self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
+        self.train("matching", task, parameters, (1e-3, 200, 10_000), watch)
+    }
+
+    fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet = Diet { short: 1.0, questions: 6, hard: 1, dialogues: false };
         self.talk("short", diet, false, (1.5e-3, 4000), 3_000_000, watch)
     }
@@ -253,15 +256,6 @@ impl<'a> Recipe<'a> {
             self.add_heads(&mut parameters, &language::heads(captioner.hidden), 0.2)?;
         }
         self.train(name, task, parameters, (rate, 200, steps), watch)
-    }
-
-    /// The tower with its heads, at a part of the learning rate.
-    fn tower(&self, rate: f64) -> Result<Parameters> {
-        let (vision, ..) = self.sizes()?;
-        let mut parameters = Parameters::new();
-        self.add(&mut parameters, &self.specs("vit."), rate)?;
-        self.add_heads(&mut parameters, &vision::heads(vision.width), rate)?;
-        Ok(parameters)
     }
 
     /// The bundle's tensors whose names begin with `prefix`.

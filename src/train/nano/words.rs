@@ -56,13 +56,17 @@ pub struct Said {
     pub second: Caption,
     /// The first with one fact wrong; `None` where no fact can be changed.
     pub edit: Option<Edit>,
+    /// The same of the second.
+    pub second_edit: Option<Edit>,
 }
 
 impl Said {
     /// Chosen by `seed`.
     pub fn about(scene: &Scene, seed: u64) -> Self {
         let mut random = Random(seed);
-        let second = CaptionPlan::partial(scene, seed).render(scene);
+        let partial = CaptionPlan::partial(scene, seed);
+        let second = partial.render(scene);
+        let second_edit = Self::any(edits(scene, &partial, seed ^ 0x2e), &mut Random(seed ^ 0x2e));
         // Few sentences state a relation, and few facts bind what the picture holds: both are
         // hard to learn and are sought out.
         if scene.things.len() > 1 && random.below(5) < 2 {
@@ -72,7 +76,7 @@ impl Said {
                 let mut edits = edits(scene, &plan, seed);
                 if let Some(at) = edits.iter().position(|edit| edit.kind == EditKind::Relation) {
                     let edit = Some(edits.swap_remove(at));
-                    return Self { first: plan.render(scene), second, edit };
+                    return Self { first: plan.render(scene), second, edit, second_edit };
                 }
             }
         }
@@ -82,14 +86,16 @@ impl Said {
             CaptionPlan::full(scene, seed)
         };
         let mut edits = edits(scene, &plan, seed);
-        let swaps: Vec<usize> =
-            (0..edits.len()).filter(|&at| edits[at].kind == EditKind::ColourSwap).collect();
-        let chosen = if !swaps.is_empty() && random.below(3) == 0 {
-            Some(swaps[random.below(swaps.len() as u64) as usize])
-        } else {
-            (!edits.is_empty()).then(|| random.below(edits.len() as u64) as usize)
-        };
-        Self { first: plan.render(scene), second, edit: chosen.map(|at| edits.swap_remove(at)) }
+        if random.below(3) == 0 && edits.iter().any(|edit| edit.kind == EditKind::ColourSwap) {
+            edits.retain(|edit| edit.kind == EditKind::ColourSwap);
+        }
+        let edit = Self::any(edits, &mut random);
+        Self { first: plan.render(scene), second, edit, second_edit }
+    }
+
+    fn any(mut edits: Vec<Edit>, random: &mut Random) -> Option<Edit> {
+        let n = edits.len() as u64;
+        (n > 0).then(|| edits.swap_remove(random.below(n) as usize))
     }
 }
 
@@ -122,7 +128,7 @@ mod tests {
             let scene = Scene::generate(Split::Train, index);
             let said = Said::about(&scene, index);
             assert!(said.first.is_true_of(&scene) && said.second.is_true_of(&scene));
-            if let Some(edit) = &said.edit {
+            for edit in said.edit.iter().chain(&said.second_edit) {
                 assert!(!edit.caption.is_true_of(&scene), "{}", edit.caption.text);
                 kinds[edit.kind as usize] += 1;
             }
