@@ -212,22 +212,22 @@ impl<'a> Recipe<'a> {
         self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
-        self.train("matching", task, parameters, (1e-3, 200, 10_000), watch)
+        self.train("matching", task, parameters, (1e-3, 200, 6000), watch)
     }
 
     fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet = Diet { short: 1.0, questions: 6, hard: 1, dialogues: false };
-        self.talk("short", diet, false, (1.5e-3, 4000), 3_000_000, watch)
+        self.talk("short", diet, false, (1.5e-3, 1800), 3_000_000, watch)
     }
 
     fn language(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet = Diet { short: 0.3, questions: 7, hard: 1, dialogues: true };
-        self.talk("language", diet, true, (1.5e-3, 10_000), 4_000_000, watch)
+        self.talk("language", diet, true, (1.5e-3, 5000), 4_000_000, watch)
     }
 
     fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet = Diet { short: 0.15, questions: 7, hard: 3, dialogues: true };
-        self.talk("relations", diet, true, (8e-4, 10_000), 5_000_000, watch)
+        self.talk("relations", diet, true, (8e-4, 4000), 5_000_000, watch)
     }
 
     fn talk(
