@@ -29,5 +29,5 @@ pub use parameters::{Gradients, Parameters};
 pub use peft::Peft;
 pub use schedule::Schedule;
 pub use stage::Stage;
-pub use trainer::{ShardLoss, StepReport, Task, Trainer};
+pub use trainer::{Measure, ShardLoss, StepReport, Task, Trainer, measure};
 pub use workers::Workers;

@@ -1,5 +1,7 @@
 //! The step that every stage repeats.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use super::{AdamW, Gradients, Parameters, Result, Schedule, TrainError, Workers};
@@ -116,6 +118,38 @@ impl Trainer {
         let parts = mean_parts(losses.into_iter().map(|(_, parts)| parts));
         Ok(StepReport { step, loss, parts, norm, rate })
     }
+}
+
+/// What a task said of weights that stayed as they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// Mean loss.
+    pub loss: f32,
+    /// Means of the parts over the shards that report them.
+    pub parts: Vec<(&'static str, f32)>,
+}
+
+/// The losses of `task` over `steps` with `shards` shards each, without learning anything.
+///
+/// # Errors
+///
+/// When the task fails.
+pub fn measure(
+    task: &impl Task,
+    weights: &Weights,
+    steps: Range<u64>,
+    shards: usize,
+) -> Result<Measure> {
+    let workers = Workers::new(if weights.device().is_cpu() { shards } else { 1 });
+    let mut all = Vec::new();
+    for step in steps {
+        all.extend(workers.run(shards, |shard| {
+            let ShardLoss { total, parts } = task.loss(weights, step, shard)?;
+            Ok((total.to_scalar::<f32>()?, parts))
+        })?);
+    }
+    let loss = all.iter().map(|(value, _)| value).sum::<f32>() / all.len().max(1) as f32;
+    Ok(Measure { loss, parts: mean_parts(all.into_iter().map(|(_, parts)| parts)) })
 }
 
 /// Means by name, in the order of first appearance.

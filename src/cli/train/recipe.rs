@@ -12,7 +12,7 @@ use crate::cli::{
     Outcome, globals::Globals, index::cancel_on_signal, printer::Printer, progress::Progress,
 };
 use crate::train::{
-    StepReport,
+    Measure, StepReport,
     nano::{
         recipe,
         run::{Run, Watch},
@@ -138,6 +138,13 @@ impl Watch for Shown {
             self.progress.speaker().say(&line);
             self.said = Instant::now();
         }
+    }
+
+    fn measured(&mut self, stage: &str, measure: &Measure) {
+        let parts = measure.parts.iter().map(|(name, value)| format!(", {name} {value:.3}"));
+        let parts: String = parts.collect();
+        let line = format!("{stage}, on pictures it did not see: loss {:.3}{parts}", measure.loss);
+        self.progress.speaker().say(&line);
     }
 
     fn done(&mut self, stage: &str, file: &Path) {

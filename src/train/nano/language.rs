@@ -19,7 +19,7 @@ use crate::{
         weights::Weights,
     },
     train::{
-        Result, ShardLoss, Task, TrainError,
+        Peft, Result, ShardLoss, Task, TrainError,
         objectives::{Answers, Example, answers},
         scenes::{CaptionPlan, Question, QuestionKind, Scene, Split, dialogue, questions},
     },
@@ -53,11 +53,18 @@ pub struct Diet {
     pub dialogues: bool,
 }
 
+impl Diet {
+    /// Pictures with their captions and nothing else: what stages 1 and 2 were trained on.
+    pub const CAPTIONS: Self = Self { short: 0.0, questions: 0, hard: 1, dialogues: false };
+}
+
 /// Answers and captions.
 #[derive(Debug)]
 pub struct LanguageTask {
-    /// Sizes of the model.
+    /// Sizes of the model, with what `peft` adds.
     pub config: Config,
+    /// What is trained beside frozen weights.
+    pub peft: Peft,
     /// Its tokenizer.
     pub tokenizer: PhiTokenizer,
     /// What is taught.
@@ -96,7 +103,10 @@ impl Task for LanguageTask {
         let tokens = qformer.forward_image(&seen)?;
 
         let w = weights.pp("language");
-        let phi = Phi::load(language, &w)?;
+        let phi = match self.peft.dropout(start) {
+            Some(dropout) => Phi::load(language, &w)?.with_dropout(dropout),
+            None => Phi::load(language, &w)?,
+        };
         let projection = Projection::load(language, captioner.hidden, &w)?;
         let lessons = self.lessons(&pictures.scenes, start)?;
         let learn = |lessons: &[Lesson]| -> TensorResult<Answers> {
@@ -106,29 +116,33 @@ impl Task for LanguageTask {
                 .collect();
             answers(&phi, &projection, &tokens, &examples, None)
         };
-        let asked = learn(&lessons.questions)?;
         let captions = learn(&lessons.captions)?;
-        let statements = learn(&lessons.statements)?;
-        let mut total = ((&asked.loss + &captions.loss)? + (&statements.loss * 0.5)?)?;
         let value = |t: &Tensor| t.to_dtype(DType::F32)?.to_scalar::<f32>();
         let mut parts = vec![
-            ("answer", value(&asked.loss)?),
             ("caption", value(&captions.loss)?),
             ("exact%", percentage(captions.whole.iter().copied())),
-            ("statement%", percentage(statements.whole.iter().copied())),
         ];
+        let mut total = captions.loss;
+        if !lessons.questions.is_empty() {
+            let (asked, statements) = (learn(&lessons.questions)?, learn(&lessons.statements)?);
+            total = ((&asked.loss + total)? + (&statements.loss * 0.5)?)?;
+            parts.push(("answer", value(&asked.loss)?));
+            parts.push(("statement%", percentage(statements.whole.iter().copied())));
+            for (name, kind) in KINDS {
+                let own = lessons.questions.iter().zip(&asked.whole);
+                let own: Vec<bool> = own
+                    .filter(|(lesson, _)| lesson.kind == Some(kind))
+                    .map(|(_, &right)| right)
+                    .collect();
+                if !own.is_empty() {
+                    parts.push((name, percentage(own.into_iter())));
+                }
+            }
+        }
         if self.queries {
             let set = set::set_loss(&weights.pp(HEADS), &tokens, &pictures.scenes)?;
             total = (total + (&set.total * SET)?)?;
             parts.push(("pairs%", set.pairs));
-        }
-        for (name, kind) in KINDS {
-            let own = lessons.questions.iter().zip(&asked.whole);
-            let own: Vec<bool> =
-                own.filter(|(lesson, _)| lesson.kind == Some(kind)).map(|(_, &ok)| ok).collect();
-            if !own.is_empty() {
-                parts.push((name, percentage(own.into_iter())));
-            }
         }
         Ok(ShardLoss { total, parts })
     }
@@ -170,6 +184,9 @@ impl LanguageTask {
             let caption = CaptionPlan::canonical(scene).render(scene).text;
             let prompt = Template::Instruct.render(&[], CAPTION);
             lessons.captions.push(ask(&prompt, &caption, None)?);
+            if self.diet.questions == 0 {
+                continue;
+            }
 
             let said = Said::about(scene, seed);
             let statement = match &said.edit {

@@ -1,5 +1,8 @@
 //! The stages of `nano`, in their order, with their numbers.
 
+mod published;
+mod stages;
+
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
@@ -8,13 +11,8 @@ use super::{
     config,
     heads::HeadSpec,
     init::start,
-    language::{self, Diet, LanguageTask},
-    matching::{self, MatchingTask},
-    queries::{self, QueriesTask},
     run::{Ended, Run, Stage, Watch},
-    tokens,
-    vision::{self, VisionTask},
-    words::{self, Words},
+    tokens, words,
 };
 use crate::{
     model::{
@@ -27,7 +25,7 @@ use crate::{
         prompt::{BertTokenizer, PhiTokenizer},
         weights::Weights,
     },
-    train::{AdamW, Parameters, Result, Schedule, Task, objectives::WordHead},
+    train::{AdamW, Parameters, Result, Schedule, Task},
 };
 
 /// Seed of every start of a weight.
@@ -36,7 +34,18 @@ const SEED: u64 = 20_261_122;
 const SHARDS: usize = 2;
 
 /// Names of the stages, in their order.
-pub const STAGES: [&str; 6] = ["vision", "queries", "matching", "short", "language", "relations"];
+pub const STAGES: [&str; 10] = [
+    "vision",
+    "queries",
+    "matching",
+    "short",
+    "language",
+    "relations",
+    "warm-up",
+    "pretraining",
+    "instruction",
+    "multi-task",
+];
 
 /// Whether the recipe came to its end, or to the stage that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +82,11 @@ pub fn run(
             "matching" => recipe.matching(watch)?,
             "short" => recipe.short(watch)?,
             "language" => recipe.language(watch)?,
-            _ => recipe.relations(watch)?,
+            "relations" => recipe.relations(watch)?,
+            "warm-up" => recipe.warm_up(watch)?,
+            "pretraining" => recipe.pretraining(watch)?,
+            "instruction" => recipe.instruction(watch)?,
+            _ => recipe.multi_task(watch)?,
         };
         if outcome == Outcome::Stopped {
             return Ok(outcome);
@@ -154,108 +167,6 @@ impl<'a> Recipe<'a> {
             }
             _ => Err(candle_core::Error::msg("the configuration lacks a part").into()),
         }
-    }
-
-    fn vision(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let (vision, ..) = self.sizes()?;
-        let task = VisionTask { config: vision.clone(), batch: 8, shards: SHARDS, first: 0 };
-        let mut parameters = Parameters::new();
-        self.add(&mut parameters, &self.specs("vit."), 1.0)?;
-        self.add_heads(&mut parameters, &vision::heads(vision.width), 1.0)?;
-        self.train("vision", task, parameters, (2e-3, 100, 20_000), watch)
-    }
-
-    fn queries(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let (vision, _, retrieval, _) = self.sizes()?;
-        let task = QueriesTask {
-            vision: vision.clone(),
-            retrieval: retrieval.clone(),
-            words: Words::new(self.bert.clone(), retrieval.max_text),
-            batch: 16,
-            shards: SHARDS,
-            first: 1_000_000,
-        };
-        let mut parameters = Parameters::new();
-        self.add(&mut parameters, &self.specs("vit."), 0.1)?;
-        self.add_heads(&mut parameters, &vision::heads(vision.width), 0.1)?;
-        self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
-        self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
-        self.train("queries", task, parameters, (1e-3, 200, 8000), watch)
-    }
-
-    fn matching(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        // The captioning Q-Former goes on from here as well: it begins as the image side of the
-        // retrieval one.
-        let own: Vec<String> = self.specs("captioner.").into_iter().map(|s| s.name).collect();
-        for name in own {
-            let of = name.replacen("captioner.", "retrieval.", 1);
-            if let Some(value) = self.known.get(&of) {
-                self.known.insert(name, value.clone());
-            }
-        }
-        for name in ["set.weight", "set.bias", "whole.weight", "whole.bias"] {
-            if let Some(value) = self.known.get(&format!("{}.{name}", queries::HEADS)) {
-                self.known.insert(format!("{}.{name}", language::HEADS), value.clone());
-            }
-        }
-        let (vision, _, retrieval, _) = self.sizes()?;
-        let task = MatchingTask {
-            vision: vision.clone(),
-            retrieval: retrieval.clone(),
-            words: Words::new(self.bert.clone(), retrieval.max_text),
-            batch: 12,
-            shards: SHARDS,
-            first: 2_000_000,
-        };
-        let mut parameters = Parameters::new();
-        self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
-        self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
-        self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
-        self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
-        self.train("matching", task, parameters, (1e-3, 200, 6000), watch)
-    }
-
-    fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 1.0, questions: 6, hard: 1, dialogues: false };
-        self.talk("short", diet, false, (1.5e-3, 1800), 3_000_000, watch)
-    }
-
-    fn language(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 0.3, questions: 7, hard: 1, dialogues: true };
-        self.talk("language", diet, true, (1.5e-3, 5000), 4_000_000, watch)
-    }
-
-    fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 0.15, questions: 7, hard: 3, dialogues: true };
-        self.talk("relations", diet, true, (8e-4, 4000), 5_000_000, watch)
-    }
-
-    fn talk(
-        &mut self,
-        name: &'static str,
-        diet: Diet,
-        queries: bool,
-        (rate, steps): (f64, u64),
-        first: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Outcome> {
-        let (_, captioner, ..) = self.sizes()?;
-        let task = LanguageTask {
-            config: self.config.clone(),
-            tokenizer: self.phi.clone(),
-            diet,
-            queries,
-            batch: 8,
-            shards: SHARDS,
-            first,
-        };
-        let mut parameters = Parameters::new();
-        self.add(&mut parameters, &self.specs("language."), 1.0)?;
-        if queries {
-            self.add(&mut parameters, &self.specs("captioner."), 0.2)?;
-            self.add_heads(&mut parameters, &language::heads(captioner.hidden), 0.2)?;
-        }
-        self.train(name, task, parameters, (rate, 200, steps), watch)
     }
 
     /// The bundle's tensors whose names begin with `prefix`.
@@ -347,7 +258,7 @@ mod tests {
     use super::*;
     use crate::{
         model::TinyGptV,
-        train::{StepReport, scenes::Split},
+        train::{Measure, StepReport, scenes::Split},
     };
 
     #[derive(Default)]
@@ -355,6 +266,10 @@ mod tests {
 
     impl Watch for Seen {
         fn step(&mut self, stage: &str, _: u64, _: &StepReport) {
+            panic!("{stage} was done");
+        }
+
+        fn measured(&mut self, stage: &str, _: &Measure) {
             panic!("{stage} was done");
         }
 

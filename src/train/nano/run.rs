@@ -12,17 +12,22 @@ use candle_core::{DType, Device, Tensor};
 use crate::{
     model::weights::Weights,
     train::{
-        AdamW, Parameters, Result, Schedule, StepReport, Task, TrainError, Trainer, checkpoint,
+        AdamW, Measure, Parameters, Result, Schedule, StepReport, Task, TrainError, Trainer,
+        checkpoint, measure,
     },
 };
 
 /// Steps between checkpoints of a running stage.
 const CHECKPOINT_EVERY: u64 = 500;
+/// Steps after the last one over which a stage is measured.
+const MEASURED: u64 = 32;
 
 /// What a run tells while it works.
 pub trait Watch {
     /// A step of `stage`, of `total`, is done.
     fn step(&mut self, stage: &str, total: u64, report: &StepReport);
+    /// What a stage that was done now makes of pictures after those that it learned from.
+    fn measured(&mut self, stage: &str, measure: &Measure);
     /// A stage is done, now or in an earlier run.
     fn done(&mut self, stage: &str, file: &Path);
 }
@@ -115,8 +120,12 @@ impl Run<'_> {
         {
             return Err(TrainError::Io { path: running, source: error });
         }
+        let trained = read(&file, &device)?;
+        let weights = trainer.weights().clone().training(trained.clone());
+        let fresh = total..total + MEASURED;
+        watch.measured(stage.name, &measure(&stage.task, &weights, fresh, stage.shards)?);
         watch.done(stage.name, &file);
-        read(&file, &device).map(Ended::Done)
+        Ok(Ended::Done(trained))
     }
 }
 
@@ -174,6 +183,11 @@ mod tests {
             self.1.store(report.step + 1 == self.0, Ordering::Relaxed);
         }
 
+        fn measured(&mut self, stage: &str, measure: &Measure) {
+            assert!(measure.loss > 0.0 && measure.loss < 4.0, "{measure:?}");
+            self.2.push(format!("{stage} measured"));
+        }
+
         fn done(&mut self, stage: &str, _: &Path) {
             self.2.push(stage.to_owned());
         }
@@ -204,7 +218,7 @@ mod tests {
     fn a_stage_that_was_stopped_ends_with_the_same_bits() {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (expected, done) = run(whole.path(), 99);
-        assert_eq!(done, ["follow"]);
+        assert_eq!(done, ["follow measured", "follow"]);
         assert_eq!(run(cut.path(), 7), (None, vec![]));
         assert_eq!(run(cut.path(), 19), (None, vec![]));
         let (got, _) = run(cut.path(), 99);
