@@ -51,11 +51,14 @@ pub struct Diet {
     pub hard: u64,
     /// Whether conversations are taught as well.
     pub dialogues: bool,
+    /// Whether captions say everything in varied wording, and not what is asked for in one form.
+    pub long_captions: bool,
 }
 
 impl Diet {
     /// Pictures with their captions and nothing else: what stages 1 and 2 were trained on.
-    pub const CAPTIONS: Self = Self { short: 0.0, questions: 0, hard: 1, dialogues: false };
+    pub const CAPTIONS: Self =
+        Self { short: 0.0, questions: 0, hard: 1, dialogues: false, long_captions: false };
 }
 
 /// Answers and captions.
@@ -181,7 +184,11 @@ impl LanguageTask {
             let picture = picture as u32;
             let mut random = Random(seed ^ 0x51);
             let ask = |prompt: &str, answer: &str, kind| self.lesson(picture, prompt, answer, kind);
-            let caption = CaptionPlan::canonical(scene).render(scene).text;
+            let plan = match self.diet.long_captions {
+                true => CaptionPlan::full(scene, seed),
+                false => CaptionPlan::canonical(scene),
+            };
+            let caption = plan.render(scene).text;
             let prompt = Template::Instruct.render(&[], CAPTION);
             lessons.captions.push(ask(&prompt, &caption, None)?);
             if self.diet.questions == 0 {

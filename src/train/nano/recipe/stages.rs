@@ -75,17 +75,20 @@ impl Recipe<'_> {
     }
 
     pub(super) fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 1.0, questions: 6, hard: 1, dialogues: false };
+        let diet =
+            Diet { short: 1.0, questions: 6, hard: 1, dialogues: false, long_captions: false };
         self.talk("short", diet, false, (1.5e-3, 1800), 3_000_000, watch)
     }
 
     pub(super) fn language(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 0.3, questions: 7, hard: 1, dialogues: true };
+        let diet =
+            Diet { short: 0.3, questions: 7, hard: 1, dialogues: true, long_captions: false };
         self.talk("language", diet, true, (1.5e-3, 5000), 4_000_000, watch)
     }
 
     pub(super) fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet = Diet { short: 0.15, questions: 7, hard: 3, dialogues: true };
+        let diet =
+            Diet { short: 0.15, questions: 7, hard: 3, dialogues: true, long_captions: false };
         self.talk("relations", diet, true, (8e-4, 4000), 5_000_000, watch)
     }
 
