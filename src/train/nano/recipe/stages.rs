@@ -83,7 +83,7 @@ impl Recipe<'_> {
     pub(super) fn language(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet =
             Diet { short: 0.3, questions: 7, hard: 1, dialogues: true, long_captions: false };
-        self.talk("language", diet, true, (1.5e-3, 5000), 4_000_000, watch)
+        self.talk("language", diet, true, (1.5e-3, 3500), 4_000_000, watch)
     }
 
     pub(super) fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
