@@ -22,7 +22,7 @@
 //! | floor | what | modules |
 //! |---|---|---|
 //! | 4 | the program: one verb a file, no work of its own | [`cli`], `main.rs` |
-//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`], [`eval`] |
+//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`], [`eval`], [`demo`] |
 //! | 2 | the model on candle | [`model`] |
 //! | 1 | folders to files to pixels; the contract with a model | [`crawl`], [`decode`], [`vlm`] |
 //! | 0 | catalogue, text and vectors; no model, no pixels, no terminal | crate [`tinyfind_index`] |
@@ -69,6 +69,7 @@ pub mod vlm;
 pub mod model;
 
 pub mod ask;
+pub mod demo;
 pub mod eval;
 pub mod indexer;
 pub mod search;

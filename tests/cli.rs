@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
+#[path = "cli/demo.rs"]
+mod demo;
 #[path = "cli/env.rs"]
 mod env;
 #[path = "cli/evaluation.rs"]

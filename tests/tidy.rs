@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("crawl", 1),
     ("decode", 1),
     ("vlm", 1),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 11] = [
     ("ask", 3),
     ("train", 3),
     ("eval", 3),
+    ("demo", 3),
     ("cli", 4),
     ("main", 4),
 ];

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, ColorChoice};
 use crate::model::device::DeviceChoice;
 
 /// Flags of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// Model to use: a bundle file, or the name of one in the models folder

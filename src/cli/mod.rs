@@ -7,6 +7,7 @@
 mod ask;
 mod caption;
 mod completions;
+mod demo;
 mod doctor;
 mod eval;
 mod exclusions;
@@ -48,6 +49,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See tinyfind work, with an album that it draws itself
+    Demo(demo::DemoArgs),
     /// Look at photos once, so that they can be found
     Index(index::IndexArgs),
     /// Find photos by what they show
@@ -114,7 +117,7 @@ fn run(arguments: Vec<OsString>) -> u8 {
     };
     report::start_log(&cli.globals);
     let mut printer = Printer::new(&cli.globals);
-    let outcome = dispatch(&cli, &mut printer);
+    let outcome = dispatch(&cli.command, &cli.globals, &mut printer);
     let flushed = printer.flush();
     if printer.pipe_closed() {
         return Outcome::Done.code();
@@ -128,9 +131,25 @@ fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-fn dispatch(cli: &Cli, printer: &mut Printer) -> anyhow::Result<Outcome> {
-    let globals = &cli.globals;
-    match &cli.command {
+/// Runs a command line, beginning with the name of the program, as if it had been typed; but for
+/// its flags of every command, in whose place `globals` are heeded.
+fn run_line(
+    line: Vec<OsString>,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Outcome> {
+    let line = exclusions::mark(&Cli::command(), line);
+    let cli = Cli::try_parse_from(line)?;
+    dispatch(&cli.command, globals, printer)
+}
+
+fn dispatch(
+    command: &Command,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Demo(args) => demo::run(args, globals, printer),
         Command::Index(args) => index::run(args, globals, printer),
         Command::Search(args) => search::run(args, globals, printer),
         Command::Ask(args) => ask::run(args, globals, printer),

@@ -95,6 +95,11 @@ impl Printer {
         paint(self.stdout.color, style, text)
     }
 
+    /// `text` for [`Self::note`], in `style` where colours are on.
+    pub(crate) fn paint_note(&self, style: Style, text: &str) -> String {
+        paint(self.color_on_stderr, style, text)
+    }
+
     /// Writes `path` to stdout byte for byte, but for control characters, and bytes that are not
     /// UTF-8, where a terminal might obey them: a file name must not move a cursor.
     pub(crate) fn path(&mut self, path: &Path) -> io::Result<()> {

@@ -21,7 +21,7 @@ mod layout;
 mod names;
 mod painter;
 mod palette;
-mod random;
+pub(crate) mod random;
 mod styles;
 #[cfg(test)]
 mod tests;

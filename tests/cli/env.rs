@@ -63,7 +63,7 @@ impl Env {
 /// What came of running the program.
 pub(crate) struct Ran {
     pub(crate) output: Output,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl Ran {
