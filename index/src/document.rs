@@ -56,7 +56,8 @@ pub struct Taken {
     pub source: TakenSource,
 }
 
-/// What a photo's header says of it.
+/// What a photo's header says of it. Records of earlier versions lack what was added since:
+/// every addition has a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhotoMetadata {
     /// Width in pixels, upright.
@@ -73,6 +74,26 @@ pub struct PhotoMetadata {
     pub lens: Option<String>,
     /// Latitude (-90 to 90, north positive) and longitude (-180 to 180, east positive), degrees.
     pub gps: Option<(f64, f64)>,
+    /// Title that somebody gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What somebody wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Keywords that somebody gave it, and names of the people in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keywords: Vec<String>,
+    /// Name of the place, from the narrowest to the widest: `Soho, London, United Kingdom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+impl PhotoMetadata {
+    /// What people wrote into the file: title, description, keywords and place, in that order.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        let texts = [&self.title, &self.description].into_iter().flatten();
+        texts.chain(&self.keywords).chain(&self.place).map(String::as_str)
+    }
 }
 
 /// Rows of equal length, row-major: `rows` vectors of `dim` values.
@@ -215,5 +236,19 @@ impl ModelSpec {
     pub fn is_compatible(&self, other: &Self) -> bool {
         Self { name: String::new(), ..self.clone() }
             == Self { name: String::new(), ..other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_of_earlier_versions_are_read() {
+        let json = r#"{"width":4,"height":3,"format":"jpeg","taken":null,"camera":null,"lens":"L","gps":[1.5,2.0]}"#;
+        let metadata: PhotoMetadata = serde_json::from_str(json).unwrap();
+        assert_eq!((metadata.width, metadata.lens.as_deref()), (4, Some("L")));
+        assert_eq!(metadata.notes().count(), 0);
+        assert_eq!(serde_json::to_string(&metadata).unwrap(), json);
     }
 }

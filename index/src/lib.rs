@@ -46,7 +46,7 @@
 //!     .iter()
 //!     .map(|list| list.iter().map(|(doc, _)| *doc).collect())
 //!     .collect();
-//! let best = reciprocal_rank_fusion(&[&lists[0], &lists[1]])[0].0;
+//! let best = reciprocal_rank_fusion(&[(1.0, &lists[0]), (1.0, &lists[1])])[0].0;
 //! let hit = reader.photo(best)?.expect("a photo of this generation");
 //! let caption = hit.caption.unwrap_or_default();
 //! let marked: Vec<&str> =
@@ -87,7 +87,7 @@ pub use document::{
     ModelSpec, NewPhoto, PhotoMetadata, StoredPhoto, Taken, TakenSource,
 };
 pub use error::{Cure, OpenError, SearchError, WriteError};
-pub use fusion::reciprocal_rank_fusion;
-pub use query::{Clause, Filter, Term};
+pub use fusion::{RRF_K, reciprocal_rank_fusion};
+pub use query::{Circle, Clause, Filter, Orientation, Pixels, Term};
 pub use reader::{CheckReport, IndexReader};
 pub use writer::IndexWriter;

@@ -86,10 +86,11 @@ impl IndexReader {
         self.text.snapshot().counts
     }
 
-    /// The best `limit` photos that pass `filter` by the words of their captions and paths.
+    /// The best `limit` photos that pass `filter` by the words of their captions, paths and
+    /// notes ([`PhotoMetadata::notes`](crate::PhotoMetadata::notes)).
     ///
     /// A photo counts if it holds every [`Term::Phrase`] and, where there is none, at least one
-    /// [`Term::Word`]. Scores are BM25 over caption and path, above 0 and without an upper
+    /// [`Term::Word`]. Scores are BM25 over all three, above 0 and without an upper
     /// bound. Best first, equal scores by ascending number. Terms without a letter or digit are
     /// ignored; if none is left, nothing is found.
     ///
@@ -103,6 +104,18 @@ impl IndexReader {
         limit: usize,
     ) -> Result<Vec<(DocId, f32)>, SearchError> {
         Ok(best(self.text.scored(words, filter)?, limit, |hit| *hit))
+    }
+
+    /// The word of captions, paths or notes that is spelt most like `word`: at most one letter
+    /// added, lost, changed or swapped with its neighbour, two where `word` has six letters or
+    /// more; of several the one that most photos hold. None where some photo holds `word` in any
+    /// form, where nothing comes near, and for what is not one word of three letters or more.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn respell(&self, word: &str) -> Result<Option<String>, SearchError> {
+        Ok(self.text.respell(word)?)
     }
 
     /// The best `limit` photos that pass `filter` by the largest cosine between `query`, of any

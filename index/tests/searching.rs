@@ -8,7 +8,8 @@ use std::path::Path;
 
 use common::{docs, features, noise, photo, spec, unit};
 use tinyfind_index::{
-    Clause, DocId, Filter, IndexReader, IndexWriter, SearchError, Taken, TakenSource, Term,
+    Circle, Clause, DocId, Filter, IndexReader, IndexWriter, Orientation, Pixels, SearchError,
+    Taken, TakenSource, Term,
 };
 
 /// Path, caption, camera, second it was taken.
@@ -169,6 +170,155 @@ fn a_query_of_filters_only_gives_the_newest_first() {
     assert_eq!(filtered(&reader, &Filter::default()), [1, 4, 2, 0, 5, 3]);
     let two = reader.by_filter(&Filter::default(), 2).unwrap();
     assert_eq!(two, [DocId(1), DocId(4)]);
+}
+
+/// Photos with metadata of every kind; what is odd lies in Paris, stands and is a PNG.
+fn annotated(dir: &Path) -> IndexReader {
+    let mut writer = IndexWriter::open(dir, &spec()).unwrap();
+    for content in 0..4_u64 {
+        let mut new = photo(
+            format!("/p/{}/IMG_{content}.jpg", ["sea", "city"][content as usize % 2]),
+            content,
+        );
+        let is_odd = content % 2 == 1;
+        let metadata = &mut new.metadata;
+        (metadata.width, metadata.height) = if is_odd { (3000, 4000) } else { (6000, 4000) };
+        metadata.format = String::from(if is_odd { "png" } else { "jpeg" });
+        metadata.lens = is_odd.then(|| "XF35mmF1.4 R".to_owned());
+        metadata.gps = match content {
+            0 => Some((51.5074, -0.1278)),
+            2 => None,
+            _ => Some((48.8566, 2.3522)),
+        };
+        if is_odd {
+            metadata.title = Some("Grandmother's boats".to_owned());
+            metadata.description = Some("Painted in spring".to_owned());
+            metadata.keywords = vec!["rowing boat".to_owned(), "Aunt Mary".to_owned()];
+            metadata.place = Some("Paris, France".to_owned());
+        }
+        let doc = writer.add(new, features(content)).unwrap();
+        let caption = ["a beach", "a bridge", "a dog on a beach", "two bridges and a dog"];
+        writer.set_caption(doc, caption[content as usize]).unwrap();
+    }
+    writer.commit().unwrap();
+    IndexReader::open(dir).unwrap()
+}
+
+fn all_that_pass(reader: &IndexReader, clause: Clause) -> Vec<u64> {
+    let mut found = filtered(reader, &require(&[clause]));
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn what_people_wrote_into_a_photo_is_found_by_words_and_in_quotes() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = annotated(dir.path());
+    let all = Filter::default();
+    for text in ["boat", "painting", "mary", "PARIS", "grandmothers"] {
+        assert_eq!(found(&reader, &[word(text)], &all), [1, 3], "{text}");
+    }
+    for text in ["rowing boat", "aunt mary", "painted in spring", "paris france"] {
+        assert_eq!(found(&reader, &[phrase(text)], &all), [1, 3], "{text}");
+    }
+    // A phrase does not go on from one keyword to the next, nor does another form count.
+    for text in ["boat aunt", "boats painted", "paint"] {
+        assert_eq!(found(&reader, &[phrase(text)], &all), [0; 0], "{text}");
+    }
+}
+
+#[test]
+fn filters_of_sizes_formats_lenses_and_places_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = annotated(dir.path());
+    let pass = |clause| all_that_pass(&reader, clause);
+    assert_eq!(pass(Clause::Width(Pixels { least: 4001, most: u32::MAX })), [0, 2]);
+    assert_eq!(pass(Clause::Width(Pixels { least: 0, most: 3000 })), [1, 3]);
+    assert_eq!(pass(Clause::Height(Pixels { least: 4000, most: 4000 })), [0, 1, 2, 3]);
+    assert_eq!(pass(Clause::Height(Pixels { least: 5, most: 4 })), [0; 0]);
+    assert_eq!(pass(Clause::Orientation(Orientation::Portrait)), [1, 3]);
+    assert_eq!(pass(Clause::Orientation(Orientation::Landscape)), [0, 2]);
+    assert_eq!(pass(Clause::Orientation(Orientation::Square)), [0; 0]);
+    assert_eq!(pass(Clause::Format("png".to_owned())), [1, 3]);
+    assert_eq!(pass(Clause::Format("pn".to_owned())), [0; 0]);
+    assert_eq!(pass(Clause::Lens("35mm".to_owned())), [1, 3]);
+    assert_eq!(pass(Clause::Lens("50mm".to_owned())), [0; 0]);
+    let near = |latitude, longitude, radius_in_metres| {
+        pass(Clause::Near(Circle { latitude, longitude, radius_in_metres }))
+    };
+    assert_eq!(near(51.5, -0.12, 5_000.0), [0]);
+    assert_eq!(near(51.5, -0.12, 500.0), [0; 0]);
+    assert_eq!(near(50.0, 1.0, 300_000.0), [0, 1, 3]);
+}
+
+#[test]
+fn captions_names_and_ends_of_paths_are_looked_at_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = annotated(dir.path());
+    let pass = |clause| all_that_pass(&reader, clause);
+    assert_eq!(pass(Clause::Caption(word("bridge"))), [1, 3]);
+    assert_eq!(pass(Clause::Caption(phrase("bridge"))), [1]);
+    assert_eq!(pass(Clause::Caption(word("boat"))), [0; 0]);
+    assert_eq!(pass(Clause::Caption(word("?"))), [0, 1, 2, 3]);
+    assert_eq!(pass(Clause::Name("img_2".to_owned())), [2]);
+    assert_eq!(pass(Clause::Name("sea".to_owned())), [0; 0]);
+    assert_eq!(pass(Clause::PathEnd("IMG_2.jpg".to_owned())), [2]);
+    assert_eq!(pass(Clause::PathEnd("sea/IMG_2.jpg".to_owned())), [2]);
+    for text in ["G_2.jpg", "img_2.jpg", "city/IMG_2.jpg", "ea/IMG_2.jpg"] {
+        assert_eq!(pass(Clause::PathEnd(text.to_owned())), [0; 0], "{text}");
+    }
+}
+
+#[test]
+fn any_of_several_filters_lets_a_photo_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = annotated(dir.path());
+    let any = |filters: &[Filter]| all_that_pass(&reader, Clause::Any(filters.to_vec()));
+    let dog = require(&[Clause::Caption(word("dog"))]);
+    let no_png = exclude(&[Clause::Format("png".to_owned())]);
+    assert_eq!(any(&[dog.clone(), no_png.clone()]), [0, 2, 3]);
+    assert_eq!(any(std::slice::from_ref(&dog)), [2, 3]);
+    assert_eq!(any(&[]), [0; 0]);
+    let both = require(&[Clause::Any(vec![dog]), Clause::Any(vec![no_png])]);
+    assert_eq!(filtered(&reader, &both), [2]);
+}
+
+#[test]
+fn a_misspelt_word_is_the_nearest_one_that_some_photo_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = annotated(dir.path());
+    let respelt = |word: &str| reader.respell(word).unwrap();
+    assert_eq!(respelt("bech").as_deref(), Some("beach"));
+    assert_eq!(respelt("BAECH").as_deref(), Some("beach"));
+    assert_eq!(respelt("bridgge").as_deref(), Some("bridge"));
+    assert_eq!(respelt("pariss").as_deref(), Some("paris"));
+    for word in ["beach", "beaches", "dg", "zebra", "IMG_2", "", "?", "two words"] {
+        assert_eq!(respelt(word), None, "{word}");
+    }
+    drop(reader);
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    for path in ["/p/sea/IMG_0.jpg", "/p/sea/IMG_2.jpg"] {
+        writer.remove(path.as_ref()).unwrap();
+    }
+    writer.commit().unwrap();
+    assert_eq!(IndexReader::open(dir.path()).unwrap().respell("bech").unwrap(), None);
+}
+
+#[test]
+fn a_rebuilt_text_holds_all_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let before: Vec<_> = {
+        let reader = annotated(dir.path());
+        (0..4).map(|doc| reader.photo(DocId(doc)).unwrap()).collect()
+    };
+    assert_eq!(before[1].as_ref().unwrap().metadata.keywords, ["rowing boat", "Aunt Mary"]);
+    drop(IndexWriter::rebuild(dir.path(), &spec()).unwrap());
+    let reader = IndexReader::open(dir.path()).unwrap();
+    let after: Vec<_> = (0..4).map(|doc| reader.photo(DocId(doc)).unwrap()).collect();
+    assert_eq!(before, after);
+    assert_eq!(found(&reader, &[word("boat")], &Filter::default()), [1, 3]);
+    let london = Circle { latitude: 51.5, longitude: -0.1, radius_in_metres: 9e3 };
+    assert_eq!(all_that_pass(&reader, Clause::Near(london)), [0]);
 }
 
 /// An index of `count` photos in which photo `i` has content `i`.

@@ -183,7 +183,8 @@ impl Lists {
 /// One ranking of several, with scores from 0 to 1: the first `depth` of each list are fused,
 /// what stands below follows by its best rank, and scores less than anything fused.
 fn fuse(lists: &[Vec<DocId>], depth: usize) -> Vec<(DocId, f32)> {
-    let heads: Vec<&[DocId]> = lists.iter().map(|list| &list[..list.len().min(depth)]).collect();
+    let heads: Vec<(f32, &[DocId])> =
+        lists.iter().map(|list| (1.0, &list[..list.len().min(depth)])).collect();
     let mut ranked = reciprocal_rank_fusion(&heads);
     let mut seen: HashSet<DocId> = ranked.iter().map(|(doc, _)| *doc).collect();
     let longest = lists.iter().map(Vec::len).max().unwrap_or(0);

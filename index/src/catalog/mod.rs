@@ -56,6 +56,7 @@ pub(crate) struct PathRow {
 
 /// What became of a path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly every path is a photo")]
 pub(crate) enum PathEntry {
     Photo { doc: DocId, hash: ContentHash, metadata: PhotoMetadata },
     Failed { reason: String },

@@ -1,13 +1,16 @@
 //! Which documents pass a filter.
 
+use std::cmp::Ordering;
+
+use tantivy::columnar::{Column, DynamicColumn, HasAssociatedColumnType};
 use tantivy::postings::SegmentPostings;
 use tantivy::query::{BooleanQuery, EnableScoring, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocSet, Searcher, SegmentReader, TERMINATED, Term as IndexTerm};
 
-use super::schema::{DOC, Fields, TAKEN};
+use super::schema::{DOC, Fields, HEIGHT, LATITUDE, LONGITUDE, TAKEN, WIDTH};
 use super::words;
-use crate::query::{Clause, Filter, Term};
+use crate::query::{Clause, Filter, Orientation, Pixels, Term};
 
 /// A set of documents of one tantivy segment.
 #[derive(Debug, Clone)]
@@ -36,6 +39,12 @@ impl Bits {
         }
     }
 
+    fn add(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word |= other;
+        }
+    }
+
     /// The members, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().zip((0_u32..).step_by(64)).flat_map(|(word, base)| {
@@ -57,115 +66,217 @@ impl Bits {
     }
 }
 
-/// The photos of one segment that pass `filter`; deleted documents and failures do not.
-pub(super) fn photos(
-    searcher: &Searcher,
-    segment: &SegmentReader,
-    fields: &Fields,
-    filter: &Filter,
-) -> tantivy::Result<Bits> {
-    let mut passed = Bits::empty(segment.max_doc());
-    if let Some(numbers) = segment.fast_fields().column_opt::<u64>(DOC)? {
-        for id in segment.doc_ids_alive() {
-            if numbers.first(id).is_some() {
-                passed.insert(id);
-            }
-        }
-    }
-    let required = filter.require.iter().map(|clause| (clause, true));
-    for (clause, holds) in required.chain(filter.exclude.iter().map(|clause| (clause, false))) {
-        if let Some(matching) = matching(searcher, segment, fields, clause)? {
-            passed.retain(&matching, holds);
-        }
-    }
-    Ok(passed)
+/// One tantivy segment and what reading it needs.
+#[derive(Clone, Copy)]
+pub(super) struct Segment<'a> {
+    pub(super) searcher: &'a Searcher,
+    pub(super) reader: &'a SegmentReader,
+    pub(super) fields: &'a Fields,
 }
 
-/// The documents for which `clause` holds; none where it says nothing.
-fn matching(
-    searcher: &Searcher,
-    segment: &SegmentReader,
-    fields: &Fields,
-    clause: &Clause,
-) -> tantivy::Result<Option<Bits>> {
-    let mut bits = Bits::empty(segment.max_doc());
-    match clause {
-        Clause::Term(term) => {
-            let Some(query) = term_query(fields, term) else { return Ok(None) };
-            let weight = query.weight(EnableScoring::disabled_from_searcher(searcher))?;
-            weight.for_each_no_score(segment, &mut |ids| {
-                for id in ids {
-                    bits.insert(*id);
-                }
-            })?;
-        }
-        Clause::Path(text) => {
-            let wanted = text.to_lowercase();
-            add_terms(segment, fields.path_text, &mut bits, |path| {
-                std::str::from_utf8(path).is_ok_and(|path| path.contains(&wanted))
-            })?;
-        }
-        Clause::Camera(text) => {
-            let starts = words::exact_words(text);
-            if starts.is_empty() {
-                return Ok(None);
-            }
-            bits = Bits::full(segment.max_doc());
-            for start in &starts {
-                let mut with_word = Bits::empty(segment.max_doc());
-                add_terms(segment, fields.camera, &mut with_word, |word| {
-                    word.starts_with(start.as_bytes())
-                })?;
-                bits.retain(&with_word, true);
-            }
-        }
-        Clause::Taken { from, until } => {
-            if let Some(times) = segment.fast_fields().column_opt::<i64>(TAKEN)? {
-                for id in 0..segment.max_doc() {
-                    let is_inside = times.first(id).is_some_and(|time| {
-                        from.is_none_or(|from| from <= time)
-                            && until.is_none_or(|until| time < until)
-                    });
-                    if is_inside {
-                        bits.insert(id);
-                    }
+impl Segment<'_> {
+    /// The photos that pass `filter`; deleted documents and failures do not.
+    pub(super) fn photos(self, filter: &Filter) -> tantivy::Result<Bits> {
+        let mut passed = Bits::empty(self.reader.max_doc());
+        if let Some(numbers) = self.reader.fast_fields().column_opt::<u64>(DOC)? {
+            for id in self.reader.doc_ids_alive() {
+                if numbers.first(id).is_some() {
+                    passed.insert(id);
                 }
             }
         }
+        self.narrow(&mut passed, filter)?;
+        Ok(passed)
     }
-    Ok(Some(bits))
-}
 
-/// Adds the documents of every term of a field for which `wanted` holds.
-fn add_terms(
-    segment: &SegmentReader,
-    field: Field,
-    bits: &mut Bits,
-    wanted: impl Fn(&[u8]) -> bool,
-) -> tantivy::Result<()> {
-    let inverted = segment.inverted_index(field)?;
-    let mut terms = inverted.terms().stream()?;
-    while let Some((term, info)) = terms.next() {
-        if wanted(term) {
-            bits.insert_all(inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic)?);
+    /// Removes the documents that do not pass `filter`.
+    fn narrow(self, passed: &mut Bits, filter: &Filter) -> tantivy::Result<()> {
+        let required = filter.require.iter().map(|clause| (clause, true));
+        let excluded = filter.exclude.iter().map(|clause| (clause, false));
+        for (clause, holds) in required.chain(excluded) {
+            if let Some(matching) = self.matching(clause)? {
+                passed.retain(&matching, holds);
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The documents for which `clause` holds; none where it says nothing.
+    fn matching(self, clause: &Clause) -> tantivy::Result<Option<Bits>> {
+        let fields = self.fields;
+        Ok(Some(match clause {
+            Clause::Term(term) => return self.holding(term_query(fields, term)),
+            Clause::Caption(term) => return self.holding(caption_query(fields, term)),
+            Clause::Path(text) => {
+                let wanted = text.to_lowercase();
+                self.with_text(fields.path_text, |path| path.contains(&wanted))?
+            }
+            Clause::PathEnd(end) => self.with_term(fields.path, |path| {
+                let before = path.strip_suffix(end.as_bytes());
+                before.is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
+            })?,
+            Clause::Name(text) => {
+                let wanted = text.to_lowercase();
+                self.with_text(fields.path_text, |path| {
+                    path.rsplit('/').next().is_some_and(|name| name.contains(&wanted))
+                })?
+            }
+            Clause::Camera(text) => return self.with_beginnings(fields.camera, text),
+            Clause::Lens(text) => return self.with_beginnings(fields.lens, text),
+            Clause::Format(name) => {
+                self.with_term(fields.format, |format| format == name.as_bytes())?
+            }
+            Clause::Taken { from, until } => self.where_column(TAKEN, |time: i64| {
+                from.is_none_or(|from| from <= time) && until.is_none_or(|until| time < until)
+            })?,
+            Clause::Width(pixels) => self.where_column(WIDTH, |width| pixels.contain(width))?,
+            Clause::Height(pixels) => self.where_column(HEIGHT, |height| pixels.contain(height))?,
+            Clause::Orientation(wanted) => {
+                self.where_columns(WIDTH, HEIGHT, |width: u64, height: u64| {
+                    width.cmp(&height)
+                        == match wanted {
+                            Orientation::Portrait => Ordering::Less,
+                            Orientation::Landscape => Ordering::Greater,
+                            Orientation::Square => Ordering::Equal,
+                        }
+                })?
+            }
+            Clause::Near(circle) => {
+                self.where_columns(LATITUDE, LONGITUDE, |latitude, longitude| {
+                    circle.contains(latitude, longitude)
+                })?
+            }
+            Clause::Any(filters) => {
+                let mut any = Bits::empty(self.reader.max_doc());
+                for filter in filters {
+                    let mut passed = Bits::full(self.reader.max_doc());
+                    self.narrow(&mut passed, filter)?;
+                    any.add(&passed);
+                }
+                any
+            }
+        }))
+    }
+
+    /// The documents that `query` finds; none without one.
+    fn holding(self, query: Option<Box<dyn Query>>) -> tantivy::Result<Option<Bits>> {
+        let Some(query) = query else { return Ok(None) };
+        let mut bits = Bits::empty(self.reader.max_doc());
+        let weight = query.weight(EnableScoring::disabled_from_searcher(self.searcher))?;
+        weight.for_each_no_score(self.reader, &mut |ids| {
+            for id in ids {
+                bits.insert(*id);
+            }
+        })?;
+        Ok(Some(bits))
+    }
+
+    /// The documents with a term of `field` for which `wanted` holds.
+    fn with_term(self, field: Field, wanted: impl Fn(&[u8]) -> bool) -> tantivy::Result<Bits> {
+        let mut bits = Bits::empty(self.reader.max_doc());
+        let inverted = self.reader.inverted_index(field)?;
+        let mut terms = inverted.terms().stream()?;
+        while let Some((term, info)) = terms.next() {
+            if wanted(term) {
+                let postings =
+                    inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic)?;
+                bits.insert_all(postings);
+            }
+        }
+        Ok(bits)
+    }
+
+    fn with_text(self, field: Field, wanted: impl Fn(&str) -> bool) -> tantivy::Result<Bits> {
+        self.with_term(field, |term| std::str::from_utf8(term).is_ok_and(&wanted))
+    }
+
+    /// The documents in whose `field` every word of `text` begins a word.
+    fn with_beginnings(self, field: Field, text: &str) -> tantivy::Result<Option<Bits>> {
+        let starts = words::exact_words(text);
+        if starts.is_empty() {
+            return Ok(None);
+        }
+        let mut bits = Bits::full(self.reader.max_doc());
+        for start in &starts {
+            let with_word = self.with_term(field, |word| word.starts_with(start.as_bytes()))?;
+            bits.retain(&with_word, true);
+        }
+        Ok(Some(bits))
+    }
+
+    /// The documents whose value in a column is `wanted`.
+    fn where_column<T: HasAssociatedColumnType>(
+        self,
+        name: &str,
+        wanted: impl Fn(T) -> bool,
+    ) -> tantivy::Result<Bits>
+    where
+        DynamicColumn: Into<Option<Column<T>>>,
+    {
+        let mut bits = Bits::empty(self.reader.max_doc());
+        if let Some(column) = self.reader.fast_fields().column_opt::<T>(name)? {
+            for id in 0..self.reader.max_doc() {
+                if column.first(id).is_some_and(&wanted) {
+                    bits.insert(id);
+                }
+            }
+        }
+        Ok(bits)
+    }
+
+    /// The documents whose values in two columns are `wanted`.
+    fn where_columns<T: HasAssociatedColumnType>(
+        self,
+        first: &str,
+        second: &str,
+        wanted: impl Fn(T, T) -> bool,
+    ) -> tantivy::Result<Bits>
+    where
+        DynamicColumn: Into<Option<Column<T>>>,
+    {
+        let mut bits = Bits::empty(self.reader.max_doc());
+        let columns = self.reader.fast_fields();
+        let (first, second) = (columns.column_opt::<T>(first)?, columns.column_opt::<T>(second)?);
+        let (Some(first), Some(second)) = (first, second) else { return Ok(bits) };
+        for id in 0..self.reader.max_doc() {
+            if let (Some(a), Some(b)) = (first.first(id), second.first(id))
+                && wanted(a, b)
+            {
+                bits.insert(id);
+            }
+        }
+        Ok(bits)
+    }
 }
 
-/// The documents whose caption or path holds `term`; none where it has no letter or digit.
+impl Pixels {
+    fn contain(self, pixels: u64) -> bool {
+        (u64::from(self.least)..=u64::from(self.most)).contains(&pixels)
+    }
+}
+
+/// The documents whose caption, path or notes hold `term`; none where it has no letter or digit.
 pub(super) fn term_query(fields: &Fields, term: &Term) -> Option<Box<dyn Query>> {
-    let (words, in_caption, in_path) = match term {
-        Term::Word(word) => (words::stems(word), fields.caption_stem, fields.path_stem),
-        Term::Phrase(phrase) => {
-            (words::exact_words(phrase), fields.caption_exact, fields.path_exact)
-        }
+    let stems = [fields.caption_stem, fields.path_stem, fields.notes_stem];
+    let exact = [fields.caption_exact, fields.path_exact, fields.notes_exact];
+    let (words, fields) = match term {
+        Term::Word(word) => (words::stems(word), stems),
+        Term::Phrase(phrase) => (words::exact_words(phrase), exact),
     };
     if words.is_empty() {
         return None;
     }
-    let either = [in_caption, in_path].map(|field| (Occur::Should, words_query(field, &words)));
-    Some(Box::new(BooleanQuery::new(either.into())))
+    let any = fields.map(|field| (Occur::Should, words_query(field, &words)));
+    Some(Box::new(BooleanQuery::new(any.into())))
+}
+
+/// The documents whose caption holds `term`; none where it has no letter or digit.
+fn caption_query(fields: &Fields, term: &Term) -> Option<Box<dyn Query>> {
+    let (words, field) = match term {
+        Term::Word(word) => (words::stems(word), fields.caption_stem),
+        Term::Phrase(phrase) => (words::exact_words(phrase), fields.caption_exact),
+    };
+    (!words.is_empty()).then(|| words_query(field, &words))
 }
 
 /// The documents whose `field` holds `words`, one after the other.

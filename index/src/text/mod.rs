@@ -7,6 +7,7 @@ mod directory;
 mod filter;
 mod reader;
 mod schema;
+mod spelling;
 mod words;
 mod writer;
 

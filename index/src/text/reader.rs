@@ -17,9 +17,9 @@ use tantivy::{
 };
 
 use super::directory::TextDirectory;
-use super::filter::{self, Bits};
+use super::filter::{self, Bits, Segment};
 use super::schema::{DOC, Details, Fields, SLOT, TAKEN};
-use super::{Snapshot, guard, words};
+use super::{Snapshot, guard, spelling, words};
 use crate::document::{DocId, Failure, StoredPhoto};
 use crate::error::{StoreError, StoreResult};
 use crate::query::{Filter, Term};
@@ -98,14 +98,14 @@ impl TextReader {
         &self.snapshot
     }
 
+    fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        let (searcher, fields) = (&self.searcher, &self.fields);
+        searcher.segment_readers().iter().map(move |reader| Segment { searcher, reader, fields })
+    }
+
     /// The photos that pass `filter`, a set for each segment.
     fn passing(&self, filter: &Filter) -> StoreResult<Vec<Bits>> {
-        let segments = self.searcher.segment_readers().iter();
-        guard(&self.folder, || {
-            segments
-                .map(|segment| filter::photos(&self.searcher, segment, &self.fields, filter))
-                .collect()
-        })
+        guard(&self.folder, || self.segments().map(|segment| segment.photos(filter)).collect())
     }
 
     /// The photos that pass `filter`, by slot.
@@ -172,6 +172,11 @@ impl TextReader {
             Ok(())
         })?;
         Ok(scored)
+    }
+
+    /// The word of the index that is spelt most like `word`, see [`spelling`].
+    pub(crate) fn respell(&self, word: &str) -> StoreResult<Option<String>> {
+        guard(&self.folder, || spelling::respell(&self.searcher, &self.fields, word))
     }
 
     /// The only living document that has `term`.

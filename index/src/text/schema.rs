@@ -28,11 +28,20 @@ pub(crate) struct Fields {
     pub(super) path_exact: Field,
     pub(super) caption_stem: Field,
     pub(super) caption_exact: Field,
+    /// Title, description, keywords and place.
+    pub(super) notes_stem: Field,
+    pub(super) notes_exact: Field,
     pub(super) camera: Field,
+    pub(super) lens: Field,
+    pub(super) format: Field,
     /// Number of the photo; a document without one is a failure.
     pub(super) doc: Field,
     pub(super) slot: Field,
     pub(super) taken: Field,
+    pub(super) width: Field,
+    pub(super) height: Field,
+    pub(super) latitude: Field,
+    pub(super) longitude: Field,
     /// JSON of [`Details`].
     pub(super) details: Field,
 }
@@ -41,9 +50,14 @@ pub(crate) struct Fields {
 pub(super) const DOC: &str = "doc";
 pub(super) const SLOT: &str = "slot";
 pub(super) const TAKEN: &str = "taken";
+pub(super) const WIDTH: &str = "width";
+pub(super) const HEIGHT: &str = "height";
+pub(super) const LATITUDE: &str = "latitude";
+pub(super) const LONGITUDE: &str = "longitude";
 
 /// What a document keeps to be shown, not searched.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly every document is a photo")]
 pub(super) enum Details {
     Photo { hash: ContentHash, metadata: PhotoMetadata },
     Failed { reason: String },
@@ -77,10 +91,18 @@ impl Fields {
             path_exact: schema.add_text_field("path_exact", words_of(EXACT)),
             caption_stem: schema.add_text_field("caption_stem", words_of(STEM) | STORED),
             caption_exact: schema.add_text_field("caption_exact", words_of(EXACT)),
+            notes_stem: schema.add_text_field("notes_stem", words_of(STEM)),
+            notes_exact: schema.add_text_field("notes_exact", words_of(EXACT)),
             camera: schema.add_text_field("camera", words_of(EXACT)),
+            lens: schema.add_text_field("lens", words_of(EXACT)),
+            format: schema.add_text_field("format", STRING),
             doc: schema.add_u64_field(DOC, column.clone() | INDEXED),
             slot: schema.add_u64_field(SLOT, column.clone()),
-            taken: schema.add_i64_field(TAKEN, column),
+            taken: schema.add_i64_field(TAKEN, column.clone()),
+            width: schema.add_u64_field(WIDTH, column.clone()),
+            height: schema.add_u64_field(HEIGHT, column.clone()),
+            latitude: schema.add_f64_field(LATITUDE, column.clone()),
+            longitude: schema.add_f64_field(LONGITUDE, column),
             details: schema.add_text_field("details", STORED),
         };
         (schema.build(), fields)
@@ -110,13 +132,27 @@ impl Fields {
             document.add_text(self.caption_stem, caption);
             document.add_text(self.caption_exact, caption);
         }
+        for note in photo.metadata.notes() {
+            document.add_text(self.notes_stem, note);
+            document.add_text(self.notes_exact, note);
+        }
         if let Some(camera) = &photo.metadata.camera {
             document.add_text(self.camera, camera);
         }
+        if let Some(lens) = &photo.metadata.lens {
+            document.add_text(self.lens, lens);
+        }
+        document.add_text(self.format, &photo.metadata.format);
         document.add_u64(self.doc, photo.doc);
         document.add_u64(self.slot, photo.slot);
         if let Some(taken) = photo.metadata.taken {
             document.add_i64(self.taken, taken.local_seconds);
+        }
+        document.add_u64(self.width, photo.metadata.width.into());
+        document.add_u64(self.height, photo.metadata.height.into());
+        if let Some((latitude, longitude)) = photo.metadata.gps {
+            document.add_f64(self.latitude, latitude);
+            document.add_f64(self.longitude, longitude);
         }
         document.add_text(self.details, serde_json::to_string(&details)?);
         Ok(document)
