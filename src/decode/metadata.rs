@@ -1,6 +1,6 @@
-//! What a photo's EXIF block says of it.
+//! What a photo's EXIF block says of it, and what people wrote into it (`notes`).
 //!
-//! The block is data from strangers: any part may be missing, blank, out of range or cut, and
+//! Such a block is data from strangers: any part may be missing, blank, out of range or cut, and
 //! then that part alone is left out.
 
 use std::io::Cursor;
@@ -8,7 +8,7 @@ use std::io::Cursor;
 use ::exif::{DateTime, Exif, Field, In, Reader, Tag, Value};
 use tinyfind_index::{FileStamp, PhotoMetadata, Taken, TakenSource};
 
-use super::{format::Format, orientation::Orientation};
+use super::{format::Format, notes, orientation::Orientation};
 
 /// The longest text that is kept of a field, in characters.
 const MAX_TEXT: usize = 120;
@@ -29,7 +29,7 @@ pub(super) fn read(bytes: &[u8], format: Format, stamp: FileStamp) -> (Orientati
         .map_or(Orientation::UPRIGHT, Orientation::from_exif);
     let modified =
         Taken { local_seconds: seconds(stamp), offset_minutes: None, source: TakenSource::Mtime };
-    let metadata = PhotoMetadata {
+    let mut metadata = PhotoMetadata {
         format: format.name().into(),
         taken: Some(exif.and_then(taken).unwrap_or(modified)),
         camera: exif.and_then(camera),
@@ -37,6 +37,7 @@ pub(super) fn read(bytes: &[u8], format: Format, stamp: FileStamp) -> (Orientati
         gps: exif.and_then(position),
         ..PhotoMetadata::default()
     };
+    notes::add(&mut metadata, bytes, format, exif);
     (orientation, metadata)
 }
 
@@ -171,13 +172,7 @@ fn ascii(exif: &Exif, tag: Tag) -> Option<Vec<u8>> {
 /// A text field for a person: one line, of readable characters.
 fn text(exif: &Exif, tag: Tag) -> Option<String> {
     let bytes = ascii(exif, tag)?;
-    let text: String = String::from_utf8_lossy(&bytes)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_TEXT)
-        .collect();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    (!words.is_empty()).then(|| words.join(" "))
+    notes::line(&String::from_utf8_lossy(&bytes), MAX_TEXT)
 }
 
 #[cfg(test)]

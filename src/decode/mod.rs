@@ -8,11 +8,15 @@
 
 mod error;
 mod format;
+mod iptc;
 mod jpeg;
 mod metadata;
+mod notes;
 mod orientation;
+mod packets;
 mod pixels;
 mod resize;
+mod xmp;
 
 use std::{
     fs::{File, Metadata, OpenOptions},
