@@ -13,5 +13,7 @@ mod evaluation;
 mod golden;
 #[path = "cli/journey.rs"]
 mod journey;
+#[path = "cli/queries.rs"]
+mod queries;
 #[path = "cli/usage.rs"]
 mod usage;

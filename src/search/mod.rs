@@ -4,29 +4,39 @@
 //! make a list; reciprocal rank fusion makes one ranking of the two. The first [`CANDIDATES`] of
 //! a list take part in the fusion, however few photos are asked for, so the best 5 are always
 //! the first 5 of the best 50. Photos beyond follow by their rank in the one list or the other.
+//!
+//! Of a query with several alternatives (`OR`) a photo has on each side the best score that one
+//! of them gives it. Alternatives of fields only make a third list, newest first.
+//!
+//! Where words alone find nothing, words that no photo holds are taken for misspelt, and the
+//! nearest ones of the index are looked for; the meaning stays that of the words as they were
+//! written.
 
-mod period;
+mod fusion;
+mod pictures;
 pub mod query;
+mod snippet;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use tinyfind_index::{
-    ContentHash, DocId, IndexReader, ModelSpec, PhotoMetadata, Term, reciprocal_rank_fusion,
+    Clause, ContentHash, DocId, Filter, IndexReader, ModelSpec, PhotoMetadata, Term,
 };
 
-pub use self::period::Period;
-pub use self::query::{Query, QueryError};
+use self::fusion::{Lists, Ranking, merge};
+pub use self::fusion::{Placed, SourceScores, Weights};
+pub use self::pictures::Pictures;
+pub use self::query::{Period, Query, QueryError};
+pub use self::snippet::{NoteKind, Snippet};
+use crate::decode::DecodeError;
 use crate::vlm::{Vlm, VlmError};
 
 /// How many photos of each list take part in the fusion.
 pub const CANDIDATES: usize = 1000;
-
-/// Constant of reciprocal rank fusion, as [`reciprocal_rank_fusion`] has it.
-const FUSION_K: f32 = 60.0;
 
 /// What to search for beside the query.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +45,17 @@ pub struct SearchOptions {
     pub top: usize,
     /// Lowest score to return, 0 to 1.
     pub min_score: f32,
+    /// How much words and meaning count.
+    pub weights: Weights,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The photos, best first.
+    pub hits: Vec<Hit>,
+    /// Words that no photo holds, each with the one that was looked for in its place.
+    pub respelt: Vec<(String, String)>,
 }
 
 /// A photo that a search found.
@@ -57,19 +78,12 @@ pub struct Hit {
     pub caption: Option<String>,
     /// Byte ranges of the words of the caption that the query names, ascending, disjoint.
     pub highlights: Vec<Range<usize>>,
-    /// Size, date, camera and place.
+    /// Pieces of title, description, keywords and place that hold words of the query.
+    pub snippets: Vec<Snippet>,
+    /// Size, date, camera, place and notes.
     pub metadata: PhotoMetadata,
     /// What each side made of it.
     pub scores: SourceScores,
-}
-
-/// Scores of a hit on each side; `None` where that side did not find it, or was not asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SourceScores {
-    /// BM25 over caption and names: above 0, without bound.
-    pub words: Option<f32>,
-    /// Cosine of the query and the nearest of the photo's vectors: -1 to 1.
-    pub meaning: Option<f32>,
 }
 
 /// Why a search has no answer.
@@ -87,6 +101,26 @@ pub enum FindError {
         /// Model at hand.
         model: Box<ModelSpec>,
     },
+    /// The query names a photo that cannot be found.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A photo that the query names cannot be looked at.
+    #[error("`{}` {}", path.display(), source.reason())]
+    Picture {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The query names a photo that was not looked for.
+    #[error("the photo `{name}` of the query was not looked for")]
+    UnknownPhoto {
+        /// As it stands in the query.
+        name: String,
+    },
+    /// The query has photos, and nothing can compare them.
+    #[error("photos of a query are compared by meaning, which needs the model")]
+    NoModel,
     /// The model could not read the query.
     #[error("the model could not read the query")]
     Model(#[from] VlmError),
@@ -116,91 +150,126 @@ pub fn check_model(index: &ModelSpec, model: &ModelSpec) -> Result<(), FindError
     Err(FindError::OtherModel { index: Box::new(index.clone()), model: Box::new(model.clone()) })
 }
 
-/// The photos that answer `query` best, best first.
+/// The photos that answer `query` best, best first. `pictures` must be those of the query.
 ///
-/// Without a model (`None`) words alone decide. A query of fields only needs none; its hits
-/// come newest first. The ranking does not depend on `options.top`, which only cuts it.
+/// Without a model (`None`), or with a weight of 0 for meaning, words alone decide. A query of
+/// fields only needs none; its hits come newest first. The ranking does not depend on
+/// `options.top`, which only cuts it.
 ///
 /// # Errors
 ///
-/// When the model is not the one of the index or fails, or when the index cannot be read.
+/// When the model is not the one of the index, fails, or is needed and not there; or when the
+/// index or a photo of the query cannot be read.
 pub fn search(
     reader: &IndexReader,
     vlm: Option<&mut dyn Vlm>,
     query: &Query,
+    pictures: &Pictures,
     options: SearchOptions,
-) -> Result<Vec<Hit>, FindError> {
-    let (filter, terms) = (query.filter(), query.terms());
-    let Some(text) = query.text() else {
-        let newest = reader.by_filter(&filter, options.top)?;
+) -> Result<Found, FindError> {
+    let mut marked = query.marked();
+    if query.is_filter() {
+        let newest = reader.by_filter(&any_filter(query), options.top)?;
         let ranked = newest.into_iter().map(|doc| (doc, 1.0));
-        return hits(reader, ranked, &HashMap::new(), &terms, options);
-    };
+        let hits = hits(reader, ranked, &HashMap::new(), &marked, options)?;
+        return Ok(Found { hits, respelt: Vec::new() });
+    }
     let limit = options.top.max(CANDIDATES);
-    let words = reader.by_words(&terms, &filter, limit)?;
-    let meaning = match vlm {
-        None => None,
-        Some(vlm) => {
-            check_model(reader.spec(), vlm.spec())?;
-            let vector = vlm.embed_queries(&[&text])?.pop();
-            let vector = vector.ok_or_else(|| VlmError::new("the model gave no vector"))?;
-            Some(reader.by_vector(&vector, &filter, limit)?)
+    let weights = options.weights;
+    let mut lists = Lists { weights, ..Lists::default() };
+    let mut respelt = Vec::new();
+    if weights.words > 0.0 && query.has_words() {
+        let mut asked: Vec<(Vec<Term>, Filter)> =
+            query.alternatives().iter().map(|it| (it.terms(), it.filter())).collect();
+        let mut words = by_words(reader, &asked, limit)?;
+        if words.is_empty() {
+            respelt = respell(reader, &mut asked)?;
+            if !respelt.is_empty() {
+                words = by_words(reader, &asked, limit)?;
+            }
+            if words.is_empty() {
+                respelt.clear();
+            }
+            marked.extend(respelt.iter().map(|(_, word)| Term::Word(word.clone())));
         }
-    };
-    let lists = Lists { words, meaning };
-    hits(reader, lists.fused().into_iter(), &lists.scores(), &terms, options)
+        lists.words = Some(words);
+    }
+    if weights.meaning > 0.0 {
+        lists.meaning = by_meaning(reader, vlm, query, pictures, limit)?;
+    }
+    let only_fields = query.alternatives().iter().filter(|it| it.is_filter());
+    let only_fields: Vec<Filter> = only_fields.map(query::Alternative::filter).collect();
+    if !only_fields.is_empty() {
+        let filter = Filter { require: vec![Clause::Any(only_fields)], exclude: Vec::new() };
+        let newest = reader.by_filter(&filter, limit)?;
+        lists.fields = Some(newest.into_iter().map(|doc| (doc, 1.0)).collect());
+    }
+    let ranked = lists.fused(CANDIDATES).into_iter();
+    let hits = hits(reader, ranked, &lists.scores(CANDIDATES), &marked, options)?;
+    Ok(Found { hits, respelt })
 }
 
-/// What each side found, best first.
-#[derive(Debug)]
-struct Lists {
-    words: Vec<(DocId, f32)>,
-    /// `None` where the model was not asked.
-    meaning: Option<Vec<(DocId, f32)>>,
-}
-
-impl Lists {
-    fn fused(&self) -> Vec<(DocId, f32)> {
-        let docs = |list: &[(DocId, f32)]| list.iter().map(|(doc, _)| *doc).collect::<Vec<_>>();
-        let mut lists = vec![docs(&self.words)];
-        lists.extend(self.meaning.as_deref().map(docs));
-        fuse(&lists, CANDIDATES)
-    }
-
-    /// What each side made of every photo that either of them found.
-    fn scores(&self) -> HashMap<DocId, SourceScores> {
-        let mut scores: HashMap<DocId, SourceScores> = HashMap::new();
-        for (doc, score) in &self.words {
-            scores.entry(*doc).or_default().words = Some(*score);
+/// What lets a photo through that one of the alternatives lets through.
+fn any_filter(query: &Query) -> Filter {
+    match query.alternatives() {
+        [only] => only.filter(),
+        several => {
+            let filters = several.iter().map(query::Alternative::filter).collect();
+            Filter { require: vec![Clause::Any(filters)], exclude: Vec::new() }
         }
-        for (doc, score) in self.meaning.iter().flatten() {
-            scores.entry(*doc).or_default().meaning = Some(*score);
-        }
-        scores
     }
 }
 
-/// One ranking of several, with scores from 0 to 1: the first `depth` of each list are fused,
-/// what stands below follows by its best rank, and scores less than anything fused.
-fn fuse(lists: &[Vec<DocId>], depth: usize) -> Vec<(DocId, f32)> {
-    let heads: Vec<(f32, &[DocId])> =
-        lists.iter().map(|list| (1.0, &list[..list.len().min(depth)])).collect();
-    let mut ranked = reciprocal_rank_fusion(&heads);
-    let mut seen: HashSet<DocId> = ranked.iter().map(|(doc, _)| *doc).collect();
-    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
-    for place in depth..longest {
-        let mut here: Vec<DocId> =
-            lists.iter().filter_map(|list| list.get(place)).copied().collect();
-        here.sort_unstable();
-        here.retain(|doc| seen.insert(*doc));
-        let score = 1.0 / (FUSION_K + 1.0 + place as f32);
-        ranked.extend(here.into_iter().map(|doc| (doc, score)));
+/// The best by words of any of the alternatives, given as terms and filter.
+fn by_words(
+    reader: &IndexReader,
+    asked: &[(Vec<Term>, Filter)],
+    limit: usize,
+) -> Result<Ranking, FindError> {
+    let rankings = asked.iter().filter(|(terms, _)| !terms.is_empty());
+    let rankings: Result<Vec<Ranking>, _> =
+        rankings.map(|(terms, filter)| reader.by_words(terms, filter, limit)).collect();
+    Ok(merge(rankings?, limit))
+}
+
+/// Replaces bare words that no photo holds by the nearest ones that some photo holds, and tells
+/// which.
+fn respell(
+    reader: &IndexReader,
+    asked: &mut [(Vec<Term>, Filter)],
+) -> Result<Vec<(String, String)>, FindError> {
+    let mut respelt: Vec<(String, String)> = Vec::new();
+    for term in asked.iter_mut().flat_map(|(terms, _)| terms) {
+        let Term::Word(word) = term else { continue };
+        let Some(nearest) = reader.respell(word)? else { continue };
+        let pair = (std::mem::replace(word, nearest.clone()), nearest);
+        if !respelt.contains(&pair) {
+            respelt.push(pair);
+        }
     }
-    let best = lists.len() as f32 / (FUSION_K + 1.0);
-    for (_, score) in &mut ranked {
-        *score = (*score / best).min(1.0);
+    Ok(respelt)
+}
+
+/// The best by meaning of any of the alternatives with words or photos; `None` where there is
+/// nothing to compare them with.
+fn by_meaning(
+    reader: &IndexReader,
+    mut vlm: Option<&mut dyn Vlm>,
+    query: &Query,
+    pictures: &Pictures,
+    limit: usize,
+) -> Result<Option<Ranking>, FindError> {
+    if let Some(vlm) = &vlm {
+        check_model(reader.spec(), vlm.spec())?;
     }
-    ranked
+    let mut rankings = Vec::new();
+    for alternative in query.alternatives() {
+        let vlm = vlm.as_mut().map(|vlm| &mut **vlm as &mut dyn Vlm);
+        if let Some(vector) = pictures::vector(reader, vlm, alternative, pictures)? {
+            rankings.push(reader.by_vector(&vector, &alternative.filter(), limit)?);
+        }
+    }
+    Ok(if rankings.is_empty() { None } else { Some(merge(rankings, limit)) })
 }
 
 /// The head of a ranking with all that a hit shows.
@@ -208,7 +277,7 @@ fn hits(
     reader: &IndexReader,
     ranked: impl Iterator<Item = (DocId, f32)>,
     scores: &HashMap<DocId, SourceScores>,
-    terms: &[Term],
+    marked: &[Term],
     options: SearchOptions,
 ) -> Result<Vec<Hit>, FindError> {
     let good = ranked.take_while(|(_, score)| *score >= options.min_score).take(options.top);
@@ -216,7 +285,7 @@ fn hits(
     for (doc, score) in good {
         let photo = reader.photo(doc)?.ok_or(tinyfind_index::SearchError::UnknownDoc { doc })?;
         let highlights = match &photo.caption {
-            Some(caption) => reader.highlight(terms, caption),
+            Some(caption) => reader.highlight(marked, caption),
             None => Vec::new(),
         };
         hits.push(Hit {
@@ -227,6 +296,7 @@ fn hits(
             hash: photo.hash,
             caption: photo.caption,
             highlights,
+            snippets: snippet::snippets(reader, marked, &photo.metadata),
             metadata: photo.metadata,
             scores: scores.get(&doc).copied().unwrap_or_default(),
         });
@@ -236,16 +306,41 @@ fn hits(
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
+    use super::query::Problem;
     use super::testing::{BLUE, GREEN, Picture, RED, index};
     use super::*;
     use crate::vlm::FakeVlm;
 
-    fn find(reader: &IndexReader, query: &str, top: usize, min_score: f32) -> Vec<Hit> {
+    fn options(top: usize, min_score: f32) -> SearchOptions {
+        SearchOptions { top, min_score, weights: Weights::default() }
+    }
+
+    /// Paths are what they are: no folder of a test has links.
+    fn pictures(reader: &IndexReader, query: &Query) -> Result<Pictures, FindError> {
+        Pictures::find(reader, query, |path| Ok(path.to_owned()))
+    }
+
+    fn found(reader: &IndexReader, query: &str, options: SearchOptions) -> Found {
         let mut vlm = FakeVlm::default();
         let query = query.parse().unwrap();
-        search(reader, Some(&mut vlm), &query, SearchOptions { top, min_score }).unwrap()
+        let pictures = pictures(reader, &query).unwrap();
+        search(reader, Some(&mut vlm), &query, &pictures, options).unwrap()
+    }
+
+    fn find(reader: &IndexReader, query: &str, top: usize, min_score: f32) -> Vec<Hit> {
+        found(reader, query, options(top, min_score)).hits
+    }
+
+    fn without_model(reader: &IndexReader, query: &str, min_score: f32) -> Vec<Hit> {
+        let query = query.parse().unwrap();
+        search(reader, None, &query, &Pictures::default(), options(9, min_score)).unwrap().hits
+    }
+
+    /// Three pictures of one colour each, captioned with it.
+    fn three(folder: &std::path::Path) -> IndexReader {
+        let pictures = [("a", BLUE), ("b", RED), ("c", GREEN)]
+            .map(|(name, color)| Picture::new(format!("/p/{name}.png"), color));
+        index(folder, &pictures, true)
     }
 
     fn names(hits: &[Hit]) -> Vec<&str> {
@@ -262,7 +357,9 @@ mod tests {
         assert_eq!(names(&hits)[0], "b");
         assert_eq!((hits[0].rank, hits[0].caption.as_deref()), (1, None));
         assert_eq!(hits[0].scores.words, None);
-        assert!(hits[0].scores.meaning > hits[1].scores.meaning);
+        let meaning = |hit: &Hit| hit.scores.meaning.unwrap();
+        assert!(meaning(&hits[0]).score > meaning(&hits[1]).score);
+        assert_eq!(meaning(&hits[1]).rank, 2);
         assert!((hits[0].score - 0.5).abs() < 1e-6, "first in one list of two");
     }
 
@@ -279,7 +376,10 @@ mod tests {
         let marked: Vec<&str> = hits[0].highlights.iter().map(|at| &caption[at.clone()]).collect();
         assert_eq!(marked, ["red"], "in {caption}");
         let scores = hits[0].scores;
-        assert!(scores.words > Some(0.0) && scores.meaning > Some(0.5), "{scores:?}");
+        let (words, meaning) = (scores.words.unwrap(), scores.meaning.unwrap());
+        assert!(words.score > 0.0 && meaning.score > 0.5, "{scores:?}");
+        assert_eq!((words.rank, meaning.rank), (1, 1));
+        assert!((words.share + meaning.share - hits[0].score).abs() < 1e-6);
     }
 
     #[test]
@@ -305,8 +405,7 @@ mod tests {
             ["a", "b", "c"].map(|name| Picture::new(format!("/p/{name}.png"), RED)).into();
         (pictures[0].day, pictures[1].day, pictures[2].day) = (5, 9, 7);
         let reader = index(folder.path(), &pictures, false);
-        let query = "camera:fuji -on:1970-01-08".parse().unwrap();
-        let hits = search(&reader, None, &query, SearchOptions { top: 9, min_score: 0.5 }).unwrap();
+        let hits = without_model(&reader, "camera:fuji -on:1970-01-08", 0.5);
         assert_eq!(names(&hits), ["b", "a"]);
         assert!(hits.iter().all(|hit| hit.score > 0.999));
     }
@@ -346,8 +445,7 @@ mod tests {
         let pictures = [("red", BLUE), ("b", RED), ("c", GREEN)]
             .map(|(name, color)| Picture::new(format!("/p/{name}.png"), color));
         let reader = index(folder.path(), &pictures, true);
-        let query = "red".parse().unwrap();
-        let hits = search(&reader, None, &query, SearchOptions { top: 9, min_score: 0.0 }).unwrap();
+        let hits = without_model(&reader, "red", 0.0);
         assert_eq!(hits.len(), 2, "caption and file name: {hits:?}");
         assert!(hits[0].score > 0.999, "{}", hits[0].score);
         assert!(hits.iter().all(|hit| hit.scores.meaning.is_none()));
@@ -365,64 +463,113 @@ mod tests {
         assert!(error.contains("`fake`") && error.contains("`other` (0123456789ab)"), "{error}");
     }
 
-    fn docs(numbers: &[u64]) -> Vec<DocId> {
-        numbers.iter().copied().map(DocId).collect()
+    #[test]
+    fn alternatives_find_what_each_of_them_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = three(folder.path());
+        let names = |query: &str, top| {
+            let hits = find(&reader, query, top, 0.0);
+            let mut names: Vec<String> = names(&hits).into_iter().map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names("red OR green", 2), ["b", "c"]);
+        assert_eq!(names("red path:b OR green path:a OR blue path:a", 9), ["a", "b"]);
+        assert_eq!(names("\"red picture\" OR name:c", 9), ["b", "c"]);
+        assert_eq!(names("name:a OR name:c", 9), ["a", "c"]);
+        let hits = find(&reader, "red path:b OR name:c", 9, 0.0);
+        let fields = hits.iter().find(|hit| hit.scores.fields.is_some()).unwrap();
+        assert_eq!((fields.scores.words, fields.scores.fields.unwrap().rank), (None, 1));
     }
 
     #[test]
-    fn first_in_every_list_scores_one() {
-        let both = fuse(&[docs(&[7, 1]), docs(&[7, 2])], CANDIDATES);
-        assert_eq!(both[0], (DocId(7), 1.0));
-        let single = fuse(&[docs(&[7, 1])], CANDIDATES);
-        assert_eq!(single[0], (DocId(7), 1.0));
-        let one_of_two = fuse(&[docs(&[7]), docs(&[])], CANDIDATES);
-        assert!((one_of_two[0].1 - 0.5).abs() < 1e-6);
+    fn a_photo_of_the_query_draws_photos_like_it_and_pushes_others_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = three(folder.path());
+        let first = |query: &str| find(&reader, query, 9, 0.0)[0].path.clone();
+        assert_eq!(first("+b.png"), PathBuf::from("/p/b.png"));
+        assert_eq!(first("+p/c.png"), PathBuf::from("/p/c.png"));
+        let hits = find(&reader, "+a.png -b.png", 9, 0.0);
+        assert_eq!((names(&hits)[0], names(&hits)[2]), ("a", "b"));
+        assert!(hits.iter().all(|hit| hit.scores.words.is_none() && hit.scores.meaning.is_some()));
+        assert!(
+            find(&reader, "+b.png -path:b", 9, 0.0).iter().all(|hit| hit.path != first("+b.png"))
+        );
+
+        let file = folder.path().join("other.png");
+        image::RgbImage::from_pixel(4, 4, image::Rgb(GREEN)).save(&file).unwrap();
+        assert_eq!(first(&format!("+{}", file.display())), PathBuf::from("/p/c.png"));
+        // A photo of the index needs no model, a word beside it does.
+        let ask = |text: &str| {
+            let query: Query = text.parse().unwrap();
+            let pictures = pictures(&reader, &query).unwrap();
+            search(&reader, None, &query, &pictures, options(9, 0.0)).map(|found| found.hits.len())
+        };
+        assert_eq!(ask("+a.png").unwrap(), 3);
+        assert!(matches!(ask("red +a.png"), Err(FindError::NoModel)));
+        assert!(matches!(ask("+a.png -a.png"), Err(FindError::Index(_))));
     }
 
     #[test]
-    fn tenth_in_both_scores_as_documented() {
-        let list: Vec<DocId> = (0..20).map(DocId).collect();
-        let ranked = fuse(&[list.clone(), list], CANDIDATES);
-        assert!((ranked[9].1 - 0.87).abs() < 0.005, "{}", ranked[9].1);
+    fn a_photo_of_the_query_that_is_nowhere_or_in_several_places_is_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = [("x", RED), ("y", BLUE)]
+            .map(|(name, color)| Picture::new(format!("/p/{name}/a.png"), color));
+        let reader = index(folder.path(), &photos, false);
+        let problem = |text: &str| {
+            let error = pictures(&reader, &text.parse().unwrap()).unwrap_err();
+            let FindError::Query(error) = error else { panic!("{error}") };
+            (error.problem.clone(), text[error.at].to_owned())
+        };
+        let missing = (Problem::NoSuchPhoto("b.png".to_owned()), "-b.png".to_owned());
+        assert_eq!(problem("red -b.png"), missing);
+        let (several, at) = problem("+a.png red");
+        assert!(matches!(several, Problem::ManyPhotos { .. }) && at == "+a.png", "{several}");
+        assert!(several.to_string().contains("/a.png`"), "{several}");
+        assert!(pictures(&reader, &"+x/a.png".parse().unwrap()).is_ok());
     }
 
     #[test]
-    fn no_lists_rank_nothing() {
-        assert!(fuse(&[docs(&[]), docs(&[])], 3).is_empty());
-    }
-
-    fn list() -> impl Strategy<Value = Vec<DocId>> {
-        let all: Vec<u64> = (0..30).collect();
-        proptest::sample::subsequence(all, 0..30)
-            .prop_shuffle()
-            .prop_map(|numbers| numbers.into_iter().map(DocId).collect())
-    }
-
-    proptest! {
-        #[test]
-        fn a_shorter_answer_is_the_head_of_a_longer_one(
-            words in list(), meaning in list(), depth in 1_usize..10, top in 0_usize..30,
-        ) {
-            let cut = |limit: usize| {
-                let limit = limit.max(depth);
-                let head = |list: &[DocId]| list[..list.len().min(limit)].to_vec();
-                fuse(&[head(&words), head(&meaning)], depth)
-            };
-            let (short, long) = (cut(top), cut(1000));
-            let n = top.min(long.len());
-            prop_assert!(short.len() >= n);
-            prop_assert_eq!(&short[..n], &long[..n]);
+    fn a_misspelt_word_is_mended_where_words_find_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = three(folder.path());
+        let mended = found(&reader, "greem", options(9, 0.0));
+        assert_eq!(mended.respelt, [("greem".to_owned(), "green".to_owned())]);
+        assert_eq!(mended.hits.iter().filter(|hit| hit.scores.words.is_some()).count(), 1);
+        let hit = mended.hits.iter().find(|hit| hit.scores.words.is_some()).unwrap();
+        assert!(hit.path.ends_with("c.png") && !hit.highlights.is_empty(), "{hit:?}");
+        // Another word finds something, nothing is near, or the filter alone is too narrow.
+        for query in ["greem picture", "giraffes", "green path:nowhere", "greem path:nowhere"] {
+            assert!(found(&reader, query, options(9, 0.0)).respelt.is_empty(), "{query}");
         }
+    }
 
-        #[test]
-        fn scores_fall_and_lie_between_zero_and_one(
-            words in list(), meaning in list(), depth in 1_usize..10,
-        ) {
-            let ranked = fuse(&[words, meaning], depth);
-            prop_assert!(ranked.iter().all(|(_, score)| (0.0..=1.0).contains(score)));
-            prop_assert!(ranked.windows(2).all(|pair| pair[0].1 >= pair[1].1));
-            let distinct: HashSet<DocId> = ranked.iter().map(|(doc, _)| *doc).collect();
-            prop_assert_eq!(distinct.len(), ranked.len());
-        }
+    #[test]
+    fn words_of_notes_are_shown_where_they_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut picture = Picture::new("/p/a.png", RED);
+        picture.description = Some("Grandmother's boats on Lake Garda");
+        let reader = index(folder.path(), &[picture], true);
+        let hit = find(&reader, "boat", 1, 0.0).remove(0);
+        let [snippet] = hit.snippets.as_slice() else { panic!("{:?}", hit.snippets) };
+        assert_eq!(snippet.from, NoteKind::Description);
+        assert_eq!(&snippet.text[snippet.highlights[0].clone()], "boats");
+        assert!(find(&reader, "red", 1, 0.0)[0].snippets.is_empty());
+    }
+
+    #[test]
+    fn weights_decide_between_words_and_meaning() {
+        let folder = tempfile::tempdir().unwrap();
+        let pictures = [("red", BLUE), ("b", RED), ("c", GREEN)]
+            .map(|(name, color)| Picture::new(format!("/p/{name}.png"), color));
+        let reader = index(folder.path(), &pictures, false);
+        let first = |words: f32, meaning: f32| {
+            let weights = Weights { words, meaning };
+            let options = SearchOptions { weights, ..options(9, 0.0) };
+            names(&found(&reader, "red", options).hits)[0].to_owned()
+        };
+        assert_eq!(first(2.0, 0.5), "red");
+        assert_eq!(first(0.0, 1.0), "b");
+        assert_eq!(first(1.0, 0.0), "red");
     }
 }

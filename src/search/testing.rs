@@ -16,6 +16,7 @@ pub(crate) struct Picture {
     /// Days after 1970-01-01 on which it was taken.
     pub(crate) day: i64,
     pub(crate) camera: &'static str,
+    pub(crate) description: Option<&'static str>,
     /// Hash of the file, where there is one.
     pub(crate) hash: Option<ContentHash>,
 }
@@ -26,7 +27,14 @@ pub(crate) const GREEN: [u8; 3] = [30, 160, 40];
 
 impl Picture {
     pub(crate) fn new(path: impl Into<PathBuf>, color: [u8; 3]) -> Self {
-        Self { path: path.into(), color, day: 0, camera: "FUJIFILM X-T3", hash: None }
+        Self {
+            path: path.into(),
+            color,
+            day: 0,
+            camera: "FUJIFILM X-T3",
+            description: None,
+            hash: None,
+        }
     }
 }
 
@@ -50,6 +58,7 @@ pub(crate) fn index(folder: &Path, pictures: &[Picture], captioned: bool) -> Ind
             format: "png".to_owned(),
             taken: Some(taken),
             camera: Some(picture.camera.to_owned()),
+            description: picture.description.map(str::to_owned),
             ..PhotoMetadata::default()
         };
         let stamp = FileStamp { size: 1, mtime_ns: 1 };

@@ -15,7 +15,7 @@ use crate::env::{Env, Ran};
 use crate::golden;
 
 /// A home with an installed model and a folder of pictures, one of them no picture.
-fn home_with_photos() -> Env {
+pub(crate) fn home_with_photos() -> Env {
     let env = Env::new();
     install(&env, 3, "tiny");
     for (name, color) in [("red.png", [220, 20, 20]), ("sea.png", [20, 60, 220])] {
@@ -33,7 +33,7 @@ fn install(env: &Env, stage: u8, name: &str) {
     std::fs::copy(bundle, models.join(format!("{name}.gguf"))).unwrap();
 }
 
-fn paint(env: &Env, name: impl AsRef<OsStr>, color: [u8; 3]) -> PathBuf {
+pub(crate) fn paint(env: &Env, name: impl AsRef<OsStr>, color: [u8; 3]) -> PathBuf {
     let path = env.home().join("photos").join(name.as_ref());
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let picture = image::RgbImage::from_pixel(9, 7, image::Rgb(color));
@@ -56,13 +56,13 @@ fn steady(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-fn paths(run: &Ran) -> Vec<String> {
+pub(crate) fn paths(run: &Ran) -> Vec<String> {
     let mut paths: Vec<String> = run.stdout().lines().map(str::to_owned).collect();
     paths.sort();
     paths
 }
 
-fn json(run: &Ran) -> Vec<Value> {
+pub(crate) fn json(run: &Ran) -> Vec<Value> {
     run.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -154,10 +154,18 @@ fn hits_are_told_to_scripts_in_full() {
             "score",
             "path",
             "caption",
+            "matches",
+            "snippets",
+            "title",
+            "description",
+            "keywords",
+            "place",
             "taken",
             "taken_from",
             "camera",
+            "lens",
             "gps",
+            "format",
             "width",
             "height",
             "scores",

@@ -129,8 +129,19 @@ fn help_goes_to_stdout() {
 #[test]
 fn the_help_of_search_explains_the_query_language() {
     let help = Env::new().run("search --help").stdout();
-    for word in ["after:2019", "camera:", "\"Times Square\"", "-night", "path_bytes", "Exit codes"]
-    {
+    let words = [
+        "after:2019",
+        "camera:",
+        "\"Times Square\"",
+        "-night",
+        " OR ",
+        "near:51.5,-0.12,5km",
+        "width:>4000",
+        "+IMG_1.jpg",
+        "path_bytes",
+        "Exit codes",
+    ];
+    for word in words {
         assert!(help.contains(word), "{word} is missing in:\n{help}");
     }
 }
