@@ -49,8 +49,9 @@
 //!
 //! ```text
 //! 'red umbrella "Times Square" -night camera:fuji after:2019'
-//!   -> quoted: literal words; bare: meaning and words; -x: exclude; field:value: filter
-//!   -> text side of the retrieval Q-Former alone -> one vector (256)
+//!   -> quoted: literal words; bare: meaning and words; -x: exclude; field:value: filter;
+//!      +a.jpg, -b.jpg: like and unlike a photo; OR: one of several alternatives
+//!   -> text side of the retrieval Q-Former alone -> one vector (256), plus and minus the photos'
 //!   -> candidates by words (BM25) and by meaning (greatest cosine over a photo's 32 vectors)
 //!   -> reciprocal rank fusion; the top 5 is the head of the top 50
 //!   -> Hit {rank, score, path, caption}

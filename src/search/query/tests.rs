@@ -152,6 +152,7 @@ fn fields_mean_what_they_say() {
     assert_eq!(required("height:<1000"), Clause::Height(pixels(0, 999)));
     assert_eq!(required("height:<=1000"), Clause::Height(pixels(0, 1000)));
     assert_eq!(required("height:1000"), Clause::Height(pixels(1000, 1000)));
+    assert_eq!(required("height:=1000"), Clause::Height(pixels(1000, 1000)));
     assert_eq!(required("width:<0"), Clause::Width(pixels(1, 0)));
     assert_eq!(required("type:JPG"), Clause::Format("jpeg".to_owned()));
     assert_eq!(required("type:tif"), Clause::Format("tiff".to_owned()));
@@ -248,7 +249,7 @@ proptest! {
     fn a_query_of_fields_printed_reads_as_itself(
         fields in proptest::collection::vec((
             "-?(width:[<>]?=?[0-9]{1,9}|type:(jpe?g|tiff?|bmp)|orientation:(square|Portrait)\
-             |near:-?[0-8]?[0-9](\\.[0-9]{0,9})?,\\+?[0-9]{1,2}(\\.[0-9]{1,17})?,[1-9][0-9]{0,6}(\\.[0-9]{1,9})?(m|km|mi)\
+             |near:-?[0-8]?[0-9](\\.[0-9]{0,9})?,\\+?[0-9]{1,2}(\\.[0-9]{1,15})?,[1-9][0-9]{0,6}(\\.[0-9]{1,9})?(m|km|mi)\
              |caption:(a|\"a b\")|lens:\"5 mm\"|(on|after|before):20[0-9]{2}(-0[1-9])?)",
             proptest::bool::ANY,
         ), 1..6),

@@ -13,7 +13,7 @@ pub struct Size {
 }
 
 /// Signs of sizes, those first that begin with another.
-const SIGNS: [&str; 5] = [">=", "<=", ">", "<", ""];
+const SIGNS: [&str; 6] = [">=", "<=", ">", "<", "=", ""];
 
 impl Size {
     /// Reads a size of at most nine digits; `None` for anything else.
