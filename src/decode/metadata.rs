@@ -234,6 +234,32 @@ mod tests {
     }
 
     #[test]
+    fn what_people_wrote_is_read_beside_exif() {
+        let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/photos");
+        let bytes = fs::read(photos.join("exif/chelsea_paris.jpg")).unwrap();
+        let segment = |marker: u8, inside: &[u8]| {
+            let length = u16::try_from(inside.len() + 2).unwrap().to_be_bytes();
+            [&[0xFF, marker], length.as_slice(), inside].concat()
+        };
+        let xmp = b"http://ns.adobe.com/xap/1.0/\0<r:RDF \
+            xmlns:r=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"><r:Description \
+            xmlns:d=\"http://purl.org/dc/elements/1.1/\" d:title=\"A cat\"/></r:RDF>";
+        let iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x10\
+            \x1C\x02\x19\0\x03cat\x1C\x02\x5A\0\x03Ulm";
+        let annotated =
+            [&bytes[..2], &segment(0xE1, xmp), &segment(0xED, iptc), &bytes[2..]].concat();
+        let plain = read(&bytes, Format::Jpeg, STAMP).1;
+        let expected = PhotoMetadata {
+            title: Some("A cat".to_owned()),
+            keywords: vec!["cat".to_owned()],
+            place: Some("Ulm".to_owned()),
+            ..plain
+        };
+        assert_eq!(read(&annotated, Format::Jpeg, STAMP).1, expected);
+        assert!(expected.camera.is_some() && expected.gps.is_some());
+    }
+
+    #[test]
     fn dates_that_are_none_are_left_out() {
         for text in ["0000:00:00 00:00:00", "2020:13:01 00:00:00", "2021:02:29 00:00:00", "    "] {
             assert_eq!(date_time(text.as_bytes()), None, "{text}");
