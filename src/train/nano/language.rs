@@ -184,9 +184,10 @@ impl LanguageTask {
             let picture = picture as u32;
             let mut random = Random(seed ^ 0x51);
             let ask = |prompt: &str, answer: &str, kind| self.lesson(picture, prompt, answer, kind);
-            let plan = match self.diet.long_captions {
-                true => CaptionPlan::full(scene, seed),
-                false => CaptionPlan::canonical(scene),
+            let plan = if self.diet.long_captions {
+                CaptionPlan::full(scene, seed)
+            } else {
+                CaptionPlan::canonical(scene)
             };
             let caption = plan.render(scene).text;
             let prompt = Template::Instruct.render(&[], CAPTION);
