@@ -89,7 +89,18 @@ impl Task for MatchingTask {
         let ids = |captions: &[&Caption]| -> Vec<Vec<u32>> {
             captions.iter().map(|caption| self.words.ids(&caption.text)).collect()
         };
-        let own: Vec<&Caption> = said.iter().map(|said| &said.first).collect();
+        let whole: Vec<&Caption> = said.iter().map(|said| &said.first).collect();
+        // People look for photos with few words: every other picture stands against a sentence
+        // that says something of it, unless that is true of another picture too.
+        let own: Vec<&Caption> = said
+            .iter()
+            .enumerate()
+            .map(|(picture, said)| {
+                let mut others = pictures.scenes.iter().enumerate().filter(|(i, _)| *i != picture);
+                let alone = others.all(|(_, scene)| !said.second.is_true_of(scene));
+                if picture.is_multiple_of(2) && alone { &said.second } else { &said.first }
+            })
+            .collect();
         let edited: Vec<&Caption> =
             said.iter().filter_map(|said| said.edit.as_ref()).map(|edit| &edit.caption).collect();
         let all: Vec<&Caption> = own.iter().chain(&edited).copied().collect();
@@ -133,7 +144,7 @@ impl Task for MatchingTask {
         let head = WordHead::load(&self.retrieval, &w)?;
         let all: Vec<u32> = (0..own.len() as u32).collect();
         let decode = self.retrieval.vocabulary as u32 - 1;
-        let next = next_words(&qformer, &head, &queries, &all, &ids(&own), decode, 0.0)?;
+        let next = next_words(&qformer, &head, &queries, &all, &ids(&whole), decode, 0.0)?;
 
         let total = ((&set.total + &contrast.loss)? + &matched.loss)?;
         let total = ((total + (&words.total * WORDS)?)? + (&next.loss * GENERATION)?)?;
