@@ -12,6 +12,7 @@
 //! nearest ones of the index are looked for; the meaning stays that of the words as they were
 //! written.
 
+mod function_words;
 mod fusion;
 mod pictures;
 pub mod query;
@@ -27,6 +28,7 @@ use tinyfind_index::{
     Clause, ContentHash, DocId, Filter, IndexReader, ModelSpec, PhotoMetadata, Term,
 };
 
+use self::function_words::without;
 use self::fusion::{Lists, Ranking, merge};
 pub use self::fusion::{Placed, SourceScores, Weights};
 pub use self::pictures::Pictures;
@@ -167,7 +169,7 @@ pub fn search(
     pictures: &Pictures,
     options: SearchOptions,
 ) -> Result<Found, FindError> {
-    let mut marked = query.marked();
+    let mut marked = without(query.marked());
     if query.is_filter() {
         let newest = reader.by_filter(&any_filter(query), options.top)?;
         let ranked = newest.into_iter().map(|doc| (doc, 1.0));
@@ -180,7 +182,7 @@ pub fn search(
     let mut respelt = Vec::new();
     if weights.words > 0.0 && query.has_words() {
         let mut asked: Vec<(Vec<Term>, Filter)> =
-            query.alternatives().iter().map(|it| (it.terms(), it.filter())).collect();
+            query.alternatives().iter().map(|it| (without(it.terms()), it.filter())).collect();
         let mut words = by_words(reader, &asked, limit)?;
         if words.is_empty() {
             respelt = respell(reader, &mut asked)?;
