@@ -47,7 +47,7 @@ pub(crate) fn run(
     let mut globals = globals.clone();
     let model = globals.model.get_or_insert_with(|| MODEL.into()).clone();
     // Without a model there is nothing to draw for.
-    open::open_bundle(&globals, None)?;
+    open::open_bundle(&globals, None, printer)?;
     let folder = DemoFolder::open(&args.dir).map_err(explain)?;
     let index = match globals.index.take().filter(|index| !is_only_of_environment(index)) {
         Some(index) => index,

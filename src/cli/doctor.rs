@@ -8,7 +8,7 @@ use tinyfind_index::{IndexReader, ModelSpec, OpenError};
 use super::globals::Globals;
 use super::printer::{BAD, GOOD, Printer, WARNING};
 use super::{Outcome, folders, open, units};
-use crate::model::bundle::Bundle;
+use crate::model::registry::Location;
 
 /// Check the device, the model, the index and the disk, and say what to do next.
 #[derive(Debug, Args)]
@@ -111,14 +111,14 @@ fn check_device(globals: &Globals) -> Finding {
 /// Whether there is a model, its header is sound, and it is the one of the index.
 fn check_model(globals: &Globals, made_by: Option<&ModelSpec>) -> Finding {
     let subject = "model";
-    let path = match open::find_model(globals, made_by) {
-        Ok(path) => path,
+    let place = match open::find_model(globals, made_by) {
+        Ok(place) => place,
         Err(error) => {
             let advice = "get a model: `tinyfind model pull`";
             return Finding::error(subject, error, Some(advice));
         }
     };
-    let bundle = match Bundle::open(&path) {
+    let bundle = match place.open() {
         Ok(bundle) => bundle,
         Err(error) => {
             let advice = "get the model again: `tinyfind model pull` or `tinyfind model import`";
@@ -126,12 +126,22 @@ fn check_model(globals: &Globals, made_by: Option<&ModelSpec>) -> Finding {
         }
     };
     let size = units::bytes(bundle.size_in_bytes());
-    let text = format!("{} in `{}`, {size}", bundle.name(), path.display());
+    let text = match &place {
+        Location::File(path) => format!("{} in `{}`, {size}", bundle.name(), path.display()),
+        Location::BuiltIn => {
+            format!("{}, which is built in and knows drawn scenes only, {size}", bundle.name())
+        }
+    };
     match made_by {
         Some(spec) if spec.fingerprint != bundle.fingerprint() => Finding::bad(
             subject,
             format!("{text}, but the index was made by another one, `{}`", spec.name),
             Some("name the model of the index with `--model`, or another index with `--index`"),
+        ),
+        _ if place == Location::BuiltIn => Finding::poor(
+            subject,
+            text,
+            "get TinyGPT-V, which knows photos (about 9 GB): `tinyfind model pull`",
         ),
         _ => Finding::good(subject, text),
     }

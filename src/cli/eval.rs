@@ -102,7 +102,7 @@ pub(crate) fn run(
 }
 
 fn scenes(args: &ScenesArgs, globals: &Globals, printer: &mut Printer) -> anyhow::Result<Outcome> {
-    let mut model = open_bundle(globals, None)?;
+    let mut model = open_bundle(globals, None, printer)?;
     let (name, fingerprint) = (model.spec().name.clone(), model.spec().fingerprint.clone());
     if !args.json {
         let short: String = fingerprint.chars().take(12).collect();

@@ -74,7 +74,7 @@ pub(crate) fn run(
     let folder = folders::index(globals)?;
     // The model of the index goes on with it, whichever else is installed.
     let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
-    let mut vlm = open::open_bundle(globals, made_by.as_ref())?;
+    let mut vlm = open::open_bundle(globals, made_by.as_ref(), printer)?;
     check_parts(vlm.spec())?;
     let can_caption = vlm.config().language.is_some();
     let open_writer = if args.rebuild { IndexWriter::rebuild } else { IndexWriter::open };

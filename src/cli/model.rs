@@ -55,6 +55,5 @@ pub(crate) fn run(
 
 /// Opens the bundle that a command names, else that of `--model`, else the default one.
 fn open(named: Option<&OsStr>, globals: &Globals) -> anyhow::Result<Bundle> {
-    let path = registry::resolve(named.or(globals.model.as_deref()))?;
-    Ok(Bundle::open(&path)?)
+    Ok(registry::resolve(named.or(globals.model.as_deref()))?.open()?)
 }

@@ -92,7 +92,7 @@ pub(crate) fn open_all(
         Err(OpenError::Missing { .. }) => None,
         Err(error) => return Err(open::explain_open(error)),
     };
-    let mut vlm = open::open_model(globals, reader.as_ref().map(IndexReader::spec))?;
+    let mut vlm = open::open_model(globals, reader.as_ref().map(IndexReader::spec), printer)?;
     let subjects: Vec<Subject> = named.iter().map(|it| it.subject.clone()).collect();
     let mut opened = Vec::with_capacity(named.len());
     let mut failed = 0;

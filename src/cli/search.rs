@@ -150,8 +150,11 @@ pub(crate) fn run(
     let weights = if args.words_only { WORDS_ONLY } else { args.weights };
     check_sides(&query, weights)?;
     let asks_model = weights.meaning > 0.0 && (query.has_words() || pictures.need_model());
-    let mut vlm =
-        if asks_model { Some(open::open_model(globals, Some(reader.spec()))?) } else { None };
+    let mut vlm = if asks_model {
+        Some(open::open_model(globals, Some(reader.spec()), printer)?)
+    } else {
+        None
+    };
     let vlm = vlm.as_mut().map(|vlm| &mut **vlm as &mut dyn Vlm);
     let options = SearchOptions { top: args.top.get(), min_score: args.min_score, weights };
     let found = search(&reader, vlm, &query, &pictures, options).map_err(explain_find)?;

@@ -28,6 +28,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -171,11 +172,31 @@ pub struct Bundle {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
     about: About,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
     hashes: Option<Vec<blake3::Hash>>,
+}
+
+/// Where a bundle's bytes lie.
+#[derive(Debug)]
+enum Bytes {
+    /// In a file.
+    Mapped(Mmap),
+    /// In the program.
+    BuiltIn(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::BuiltIn(bytes) => bytes,
+        }
+    }
 }
 
 impl Bundle {
@@ -200,7 +221,22 @@ impl Bundle {
         // place, so the bytes do not change under a reader; cutting a file short while it is
         // open ends the program, which is documented.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let header = gguf::read_header(&map).map_err(corrupt)?;
+        Self::read(path, Bytes::Mapped(map))
+    }
+
+    /// As [`Bundle::open`], of the bytes of a bundle that are part of the program, which begin
+    /// at a multiple of 32 as a page does; `name` stands where the path of a file would.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no bundle, or lack something.
+    pub fn built_in(name: &str, bytes: &'static [u8]) -> Result<Self, BundleError> {
+        Self::read(Path::new(name), Bytes::BuiltIn(bytes))
+    }
+
+    fn read(path: &Path, bytes: Bytes) -> Result<Self, BundleError> {
+        let corrupt = |what| BundleError::Corrupt { path: path.to_owned(), what };
+        let header = gguf::read_header(&bytes).map_err(corrupt)?;
         if text(&header, "general.architecture").map_err(corrupt)? != ARCHITECTURE {
             return Err(corrupt(format!("its architecture is not `{ARCHITECTURE}`")));
         }
@@ -215,12 +251,12 @@ impl Bundle {
         let hashes = gguf::tensor_hashes(&header);
         let tensors = header.tensors;
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        let inner = Inner { path: path.to_owned(), map, about, tensors, by_name, hashes };
+        let inner = Inner { path: path.to_owned(), bytes, about, tensors, by_name, hashes };
         inner.check_tensors()?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Where it was opened.
+    /// Where it was opened; the name of a built-in one.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
@@ -268,7 +304,7 @@ impl Bundle {
 
     /// Length of the file in bytes.
     pub fn size_in_bytes(&self) -> u64 {
-        self.inner.map.len() as u64
+        self.inner.bytes.len() as u64
     }
 
     /// Access to the weights for computing in `dtype` on `device`; reads nothing yet.
@@ -283,15 +319,16 @@ impl Bundle {
 
     /// A tensor's data, as it lies in the file.
     pub(crate) fn data(&self, tensor: &TensorInfo) -> &[u8] {
-        &self.inner.map[tensor.offset as usize..(tensor.offset + tensor.size) as usize]
+        &self.inner.bytes[tensor.offset as usize..(tensor.offset + tensor.size) as usize]
     }
 
     /// Tells the system that a tensor is wanted soon, so that a disk reads it in one go instead
     /// of page by page.
     pub(crate) fn fetch(&self, tensor: &TensorInfo) {
+        let Bytes::Mapped(map) = &self.inner.bytes else { return };
         let (from, length) = (tensor.offset as usize, tensor.size as usize);
         // Only advice: without it reading takes longer.
-        if let Err(error) = self.inner.map.advise_range(Advice::WillNeed, from, length) {
+        if let Err(error) = map.advise_range(Advice::WillNeed, from, length) {
             tracing::debug!(%error, tensor = tensor.name, "pages were not fetched ahead");
         }
     }
@@ -299,11 +336,12 @@ impl Bundle {
     /// Lets the system forget the pages of a tensor that was copied elsewhere, so that they do
     /// not count as memory in use; reading them again brings them back.
     pub(crate) fn release(&self, tensor: &TensorInfo) {
+        let Bytes::Mapped(map) = &self.inner.bytes else { return };
         #[expect(unsafe_code, reason = "memmap2 has no safe way to drop clean pages")]
         // SAFETY: the map is read only and backed by a file, so dropped pages come back with
         // the same content when they are touched again.
         let dropped = unsafe {
-            self.inner.map.unchecked_advise_range(
+            map.unchecked_advise_range(
                 UncheckedAdvice::DontNeed,
                 tensor.offset as usize,
                 tensor.size as usize,

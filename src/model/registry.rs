@@ -3,17 +3,59 @@
 //! A model is one bundle file, `NAME.gguf`, in the models folder: `$TINYFIND_MODELS`, or
 //! `tinyfind/models` in the user's data folder (`$XDG_DATA_HOME`, by default `~/.local/share`, on every system).
 //! Every command finds its model here, and only here, from `--model BUNDLE|NAME` or from none.
+//! Where nothing is installed that is [`BUILT_IN`], a small model inside the program.
+
+mod built_in;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+
+use super::bundle::{Bundle, BundleError};
 
 /// Extension of a bundle file.
 pub const EXTENSION: &str = "gguf";
 
 /// Names that are taken, in this order, where no model is named and several are installed.
 pub const PREFERRED: [&str; 2] = ["tinygpt-v-stage3", "tinygpt-v-stage4"];
+
+/// Name of the model inside the program. It knows drawn scenes, see [`crate::train::scenes`], and
+/// nothing else.
+pub const BUILT_IN: &str = "nano";
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In this bundle file.
+    File(PathBuf),
+    /// Inside the program.
+    BuiltIn,
+}
+
+impl Location {
+    /// Opens the bundle.
+    ///
+    /// # Errors
+    ///
+    /// When it is no sound bundle.
+    pub fn open(&self) -> Result<Bundle, BundleError> {
+        match self {
+            Self::File(path) => Bundle::open(path),
+            Self::BuiltIn => built_in::bundle(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::BuiltIn => write!(f, "{BUILT_IN}"),
+        }
+    }
+}
 
 /// Why a model could not be found: the message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -25,20 +67,9 @@ pub enum RegistryError {
         /// What the system said.
         source: etcetera::HomeDirError,
     },
-    /// Nothing is installed and nothing was named.
-    #[error(
-        "no model is installed in `{}`: get the published one with `tinyfind model pull` (about \
-         9 GB to download), make one from files on disk with `tinyfind model import`, or name a \
-         bundle file with `--model FILE`",
-        dir.display()
-    )]
-    NoModel {
-        /// The models folder.
-        dir: PathBuf,
-    },
     /// No installed model bears that name.
     #[error(
-        "no model `{name}` in `{}` ({}): `tinyfind model pull` and `tinyfind model import` \
+        "no model `{name}` in `{}` ({}) and none but `nano` is built in: `tinyfind model pull` and `tinyfind model import` \
          install models, and `--model` also takes the path of a bundle file",
         dir.display(),
         list(installed)
@@ -157,19 +188,19 @@ impl Registry {
         Ok(found)
     }
 
-    /// The bundle file that `--model NAME|BUNDLE` means.
+    /// The model that `--model NAME|BUNDLE` means.
     ///
     /// What holds a path separator or ends in `.gguf` is a path. Anything else is the name of
-    /// an installed model, or, where none bears it, a file of that name.
+    /// an installed model, or, where none bears it, a file of that name or [`BUILT_IN`].
     ///
     /// # Errors
     ///
     /// When there is no such file or model.
-    pub fn resolve(&self, name_or_path: &OsStr) -> Result<PathBuf, RegistryError> {
+    pub fn resolve(&self, name_or_path: &OsStr) -> Result<Location, RegistryError> {
         let path = Path::new(name_or_path);
         if is_path(name_or_path) {
             return if path.is_file() {
-                Ok(path.to_owned())
+                Ok(Location::File(path.to_owned()))
             } else {
                 Err(RegistryError::NoFile { path: path.to_owned() })
             };
@@ -177,8 +208,9 @@ impl Registry {
         let name = name_or_path.to_string_lossy();
         let named = self.path_of(&name);
         match named {
-            Ok(named) if named.is_file() => return Ok(named),
-            _ if path.is_file() => return Ok(path.to_owned()),
+            Ok(named) if named.is_file() => return Ok(Location::File(named)),
+            _ if path.is_file() => return Ok(Location::File(path.to_owned())),
+            _ if name == BUILT_IN => return Ok(Location::BuiltIn),
             Err(bad_name) => return Err(bad_name),
             Ok(_) => {}
         }
@@ -190,19 +222,17 @@ impl Registry {
     }
 
     /// The model of a command that names none: the first of [`PREFERRED`] that is installed,
-    /// else the first by name.
+    /// else the first by name, else the built-in one.
     ///
     /// # Errors
     ///
-    /// When nothing is installed; the message says how to get a model.
-    pub fn default_model(&self) -> Result<PathBuf, RegistryError> {
+    /// When the folder is there and cannot be read.
+    pub fn default_model(&self) -> Result<Location, RegistryError> {
         let installed = self.installed()?;
-        PREFERRED
-            .iter()
-            .find_map(|name| installed.iter().find(|model| model.name == *name))
-            .or(installed.first())
-            .map(|model| model.path.clone())
-            .ok_or_else(|| RegistryError::NoModel { dir: self.dir.clone() })
+        let preferred =
+            PREFERRED.iter().find_map(|name| installed.iter().find(|model| model.name == *name));
+        let model = preferred.or(installed.first());
+        Ok(model.map_or(Location::BuiltIn, |model| Location::File(model.path.clone())))
     }
 }
 
@@ -235,7 +265,7 @@ fn models_dir_from(
 /// # Errors
 ///
 /// When there is no such model; the message says how to get one.
-pub fn resolve(name_or_path: Option<&OsStr>) -> Result<PathBuf, RegistryError> {
+pub fn resolve(name_or_path: Option<&OsStr>) -> Result<Location, RegistryError> {
     match name_or_path {
         // A path needs no models folder, so neither does it need a home.
         Some(path) if is_path(path) => Registry::at("").resolve(path),
@@ -301,14 +331,23 @@ mod tests {
     fn a_missing_folder_holds_no_models() {
         let registry = Registry::at("/nowhere/at/all");
         assert!(registry.installed().unwrap().is_empty());
-        let message = registry.default_model().unwrap_err().to_string();
-        assert!(message.contains("tinyfind model pull"), "{message}");
+        assert_eq!(registry.default_model().unwrap(), Location::BuiltIn);
     }
 
     #[test]
     fn a_name_means_the_file_in_the_folder() {
         let (dir, registry) = folder(&["mine.gguf"]);
-        assert_eq!(registry.resolve("mine".as_ref()).unwrap(), dir.path().join("mine.gguf"));
+        let expected = Location::File(dir.path().join("mine.gguf"));
+        assert_eq!(registry.resolve("mine".as_ref()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_built_in_model_has_a_name_that_an_installed_one_takes_over() {
+        let (dir, registry) = folder(&["mine.gguf"]);
+        assert_eq!(registry.resolve(BUILT_IN.as_ref()).unwrap(), Location::BuiltIn);
+        let own = dir.path().join("nano.gguf");
+        std::fs::write(&own, b"1").unwrap();
+        assert_eq!(registry.resolve(BUILT_IN.as_ref()).unwrap(), Location::File(own));
     }
 
     #[test]
@@ -316,7 +355,8 @@ mod tests {
         let (dir, registry) = folder(&["mine.gguf"]);
         let elsewhere = dir.path().join("sub.GGUF");
         std::fs::write(&elsewhere, b"1").unwrap();
-        assert_eq!(registry.resolve(elsewhere.as_ref()).unwrap(), elsewhere);
+        let expected = Location::File(elsewhere.clone());
+        assert_eq!(registry.resolve(elsewhere.as_ref()).unwrap(), expected);
         let gone = dir.path().join("gone.gguf");
         assert!(matches!(registry.resolve(gone.as_ref()), Err(RegistryError::NoFile { .. })));
     }
@@ -348,7 +388,8 @@ mod tests {
     fn the_default_is_stage_3_then_stage_4_then_the_first_by_name() {
         let of = |names: &[&str]| {
             let (_dir, registry) = folder(names);
-            registry.default_model().unwrap().file_stem().unwrap().to_str().unwrap().to_owned()
+            let Location::File(path) = registry.default_model().unwrap() else { panic!() };
+            path.file_stem().unwrap().to_str().unwrap().to_owned()
         };
         assert_eq!(of(&["a.gguf", "tinygpt-v-stage3.gguf"]), "tinygpt-v-stage3");
         assert_eq!(of(&["a.gguf", "tinygpt-v-stage4.gguf"]), "tinygpt-v-stage4");

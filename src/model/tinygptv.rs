@@ -91,7 +91,11 @@ impl TinyGptV {
     ///
     /// When the file is no sound bundle.
     pub fn open(path: &Path, device: &Device) -> ModelResult<Self> {
-        let bundle = Bundle::open(path)?;
+        Ok(Self::of(Bundle::open(path)?, device))
+    }
+
+    /// The model of `bundle` on `device`; nothing is loaded yet.
+    pub fn of(bundle: Bundle, device: &Device) -> Self {
         let weights = bundle.weights(device, compute_dtype(device, stored_dtype(&bundle)));
         let config = bundle.config();
         let (retrieval, captioner) = (config.retrieval.as_ref(), config.captioner.as_ref());
@@ -103,7 +107,7 @@ impl TinyGptV {
             token_rows: captioner.map_or(0, |c| c.queries),
             token_dim: captioner.map_or(0, |c| c.hidden),
         };
-        Ok(Self { bundle, weights, spec, vision: None, text: None, language: None })
+        Self { bundle, weights, spec, vision: None, text: None, language: None }
     }
 
     /// The bundle.

@@ -35,7 +35,7 @@ use super::{
     data::{Bad, DataError, Layout},
     peft::Peft,
 };
-use crate::model::{bundle::BundleError, prompt::PromptError};
+use crate::model::{bundle::BundleError, prompt::PromptError, registry::Location};
 
 /// Why a fine-tuning cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +149,7 @@ pub enum Length {
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Bundle to begin with.
-    pub model: PathBuf,
+    pub model: Location,
     /// File, or folder in MiniGPT-4's layout.
     pub data: PathBuf,
     /// Its layout.
@@ -200,7 +200,7 @@ pub struct Request {
 
 impl Request {
     /// A request with the defaults of `stage`.
-    pub fn new(model: PathBuf, data: PathBuf, stage: Stage, output: PathBuf) -> Self {
+    pub fn new(model: Location, data: PathBuf, stage: Stage, output: PathBuf) -> Self {
         let name = output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Self {
             model,

@@ -296,15 +296,20 @@ fn an_index_works_with_the_model_that_made_it_and_refuses_others() {
 }
 
 #[test]
-fn without_a_model_index_says_how_to_get_one() {
+fn without_a_model_the_built_in_one_is_used_and_says_what_it_knows() {
     let env = Env::new();
     std::fs::create_dir(env.home().join("photos")).unwrap();
     let run = env.run("index photos");
-    assert_eq!(run.code(), 2);
-    for word in ["tinyfind model pull", "tinyfind model import", "--model FILE", "~/.local/share"] {
-        assert!(run.stderr().contains(word), "{word} in {}", run.text());
+    assert_eq!(run.code(), 0, "{}", run.text());
+    for word in ["`nano` knows drawn scenes only", "tinyfind model pull"] {
+        assert_eq!(run.stderr().matches(word).count(), 1, "{word} in {}", run.text());
     }
-    assert!(!env.home().join(".local/share/tinyfind/index").exists());
+    assert!(!env.run("-q index photos").stderr().contains("nano"));
+    // The index goes on with the model that made it, and says so.
+    install(&env, 3, "tinygpt-v-stage3");
+    let run = env.run("index photos");
+    assert_eq!(run.code(), 0, "{}", run.text());
+    assert!(run.stderr().contains("it made this index"), "{}", run.text());
 }
 
 #[test]

@@ -113,14 +113,16 @@ fn write_bundle(path: &Path, stage: u8) {
 }
 
 #[test]
-fn without_a_model_the_next_step_is_told() {
+fn without_an_installed_model_the_built_in_one_is_there() {
     let user = User::new();
     let list = user.run(&["model", "list"]);
-    assert_eq!((list.code, list.stdout.as_str()), (Some(1), ""));
+    assert_eq!(list.code, Some(0), "{list:?}");
+    assert!(list.stdout.starts_with("nano ") && list.stdout.contains("(built in, default)"));
     assert!(list.stderr.contains("tinyfind model pull"), "{list:?}");
     let info = user.run(&["model", "info"]);
-    assert_eq!(info.code, Some(2));
-    assert!(info.stderr.contains("tinyfind model pull"), "{info:?}");
+    assert_eq!(info.code, Some(0), "{info:?}");
+    assert!(info.stdout.starts_with("nano\n"), "{info:?}");
+    assert_eq!(user.run(&["model", "verify", "nano"]).code, Some(0));
 }
 
 #[test]
@@ -138,8 +140,13 @@ fn list_tells_of_each_model_and_marks_the_default() {
         .collect();
     assert_eq!(
         facts,
-        [("mine", &3.into(), &false.into()), ("tinygpt-v-stage4", &4.into(), &true.into())]
+        [
+            ("mine", &3.into(), &false.into()),
+            ("tinygpt-v-stage4", &4.into(), &true.into()),
+            ("nano", &4.into(), &false.into())
+        ]
     );
+    assert_eq!((&lines[2]["built_in"], &lines[2]["path"]), (&true.into(), &().into()));
     assert_eq!(lines[0]["dtype"], "q8_0, q4k");
     let parts = serde_json::json!(["vit", "captioner", "retrieval", "language"]);
     assert_eq!(lines[0]["parts"], parts);

@@ -6,11 +6,10 @@ use serde_json::json;
 use super::summary;
 use crate::cli::Outcome;
 use crate::cli::printer::{FAINT, Printer, STRONG};
-use crate::model::bundle::Bundle;
 use crate::model::hub::Bytes;
-use crate::model::registry::Registry;
+use crate::model::registry::{BUILT_IN, Location, Registry};
 
-/// List the installed models.
+/// List the installed models and the built-in one.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// One JSON object per line
@@ -21,17 +20,16 @@ pub(crate) struct ListArgs {
 pub(super) fn run(args: &ListArgs, printer: &mut Printer) -> anyhow::Result<Outcome> {
     let registry = Registry::of_user()?;
     let installed = registry.installed()?;
-    if installed.is_empty() {
-        printer.note(&format!("no model is installed in `{}`", registry.dir().display()));
-        printer.hint("`tinyfind model pull` gets the published one");
-        return Ok(Outcome::Nothing);
-    }
     let default = registry.default_model()?;
-    let longest = installed.iter().map(|model| model.name.chars().count()).max().unwrap_or(0);
+    let mut models: Vec<(String, Location)> =
+        installed.into_iter().map(|model| (model.name, Location::File(model.path))).collect();
+    if models.iter().all(|(name, _)| name != BUILT_IN) {
+        models.push((BUILT_IN.to_owned(), Location::BuiltIn));
+    }
+    let longest = models.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut outcome = Outcome::Done;
-    for model in installed {
-        let is_default = model.path == default;
-        let bundle = match Bundle::open(&model.path) {
+    for (name, place) in models {
+        let bundle = match place.open() {
             Ok(bundle) => bundle,
             Err(error) => {
                 outcome = Outcome::Failed;
@@ -39,31 +37,45 @@ pub(super) fn run(args: &ListArgs, printer: &mut Printer) -> anyhow::Result<Outc
                 continue;
             }
         };
+        let (is_default, is_built_in) = (place == default, place == Location::BuiltIn);
         let (parts, stage) = (summary::parts(&bundle), bundle.config().stage);
         let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
         if args.json {
             let line = json!({
-                "name": model.name,
-                "path": model.path.to_string_lossy(),
-                "size_in_bytes": model.size_in_bytes,
+                "name": name,
+                "path": (!is_built_in).then(|| bundle.path().to_string_lossy()),
+                "size_in_bytes": bundle.size_in_bytes(),
                 "dtype": summary::dtypes(&parts),
                 "stage": stage,
                 "parts": names,
                 "fingerprint": bundle.fingerprint(),
+                "built_in": is_built_in,
                 "default": is_default,
             });
             writeln!(printer.stdout(), "{line}")?;
             continue;
         }
-        let name = printer.paint(STRONG, &format!("{:longest$}", model.name));
-        let mark = if is_default { printer.paint(FAINT, "  (default)") } else { String::new() };
+        let marks = match (is_built_in, is_default) {
+            (true, true) => "  (built in, default)",
+            (true, false) => "  (built in)",
+            (false, true) => "  (default)",
+            (false, false) => "",
+        };
+        let name = printer.paint(STRONG, &format!("{name:longest$}"));
+        let marks = printer.paint(FAINT, marks);
         writeln!(
             printer.stdout(),
-            "{name}  {:>8}  {:<10}  stage {stage}  {}{mark}",
-            Bytes(model.size_in_bytes).to_string(),
+            "{name}  {:>8}  {:<10}  stage {stage}  {}{marks}",
+            Bytes(bundle.size_in_bytes()).to_string(),
             summary::dtypes(&parts),
             names.join(", "),
         )?;
+    }
+    if default == Location::BuiltIn {
+        printer.hint(&format!(
+            "`tinyfind model pull` gets the published model, into `{}`",
+            registry.dir().display()
+        ));
     }
     Ok(outcome)
 }

@@ -113,7 +113,7 @@ impl Watch for Shown {
     fn step(&mut self, stage: &str, total: u64, report: &StepReport) {
         if self.stage != stage {
             stage.clone_into(&mut self.stage);
-            self.progress.begin("training", Some(total));
+            self.progress.begin_at("training", total, report.step);
         }
         self.progress.at(report.step + 1);
         for &(name, value) in [("loss", report.loss)].iter().chain(&report.parts) {

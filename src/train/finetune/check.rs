@@ -5,6 +5,7 @@ use crate::{
     model::{
         bundle::{WeightType, tensors_of},
         config::{Config, LanguageConfig},
+        registry::Location,
     },
     train::{
         Stage,
@@ -80,7 +81,11 @@ pub(super) fn check_output(request: &Request) -> Result<()> {
         Validation::File(path) => Some(path),
         Validation::Part(_) => None,
     };
-    let read = [Some(&request.model), Some(&request.data), held, request.tokens.as_ref()];
+    let model = match &request.model {
+        Location::File(path) => Some(path),
+        Location::BuiltIn => None,
+    };
+    let read = [model, Some(&request.data), held, request.tokens.as_ref()];
     if read.into_iter().flatten().any(|path| path.canonicalize().is_ok_and(|p| p == output)) {
         return Err(FineTuneError::Overwrites { path: request.output.clone() });
     }

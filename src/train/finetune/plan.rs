@@ -93,7 +93,7 @@ impl Plan {
         check(&request)?;
         check_output(&request)?;
         let number = request.stage.number().ok_or(FineTuneError::Stage(request.stage))?;
-        let bundle = Bundle::open(&request.model)?;
+        let bundle = request.model.open()?;
         let missing = |part| FineTuneError::NoPart { model: bundle.name().to_owned(), part };
         bundle.config().vision.as_ref().ok_or_else(|| missing("vision"))?;
         let captioner = bundle.config().captioner.as_ref();
