@@ -5,8 +5,7 @@
 //! stage adds to the published ones are auxiliary: their heads live in the run, under
 //! `auxiliary.`, and not in the bundle.
 //!
-//! While the run is under way, its finished stages lie in `src/train/nano/stages/`: a stage whose
-//! file stands in the folder of a run (`--work`) is not trained again.
+//! The result is compiled into the program: `src/model/registry/nano.gguf`.
 
 pub mod assignment;
 pub mod config;

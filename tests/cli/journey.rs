@@ -50,6 +50,10 @@ fn steady(text: &str) -> String {
         let cut = line.rfind(" in ").filter(|_| line.ends_with(" s"));
         let line = cut.map_or(line, |at| &line[..at]);
         let is_rate = line.starts_with("embedding") || line.starts_with("captioning");
+        // A slow machine tells how far it is in between.
+        if is_rate && !line.contains("(100 %)") {
+            continue;
+        }
         let cut = line.rfind(", ").filter(|_| is_rate);
         lines.push(cut.map_or(line, |at| &line[..at]).to_owned());
     }

@@ -1,5 +1,6 @@
 //! What the built-in model makes of the album that the demo draws, through the commands that
-//! people use. Thresholds lie well below what was measured.
+//! people use. Thresholds lie well below what was measured: 1.00 in the top 3, 0.87 of captions,
+//! 1.00 of colours, 0.97 of yes and no.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -136,5 +137,5 @@ fn nano_finds_describes_and_answers_in_the_demo_album() {
         "top 3 {top3:.3}, captions {captions:.3}, colours {colours:.3}, exists {exists:.3}"
     );
     println!("{measured}");
-    assert!(top3 >= 0.8 && captions >= 0.6 && colours >= 0.8 && exists >= 0.8, "{measured}");
+    assert!(top3 >= 0.9 && captions >= 0.75 && colours >= 0.9 && exists >= 0.9, "{measured}");
 }
