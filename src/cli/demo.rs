@@ -1,7 +1,7 @@
 //! `tinyfind demo`: an album of drawn pictures, indexed and searched before one's eyes.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -45,14 +45,16 @@ pub(crate) fn run(
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut globals = globals.clone();
-    let model = globals.model.get_or_insert_with(|| MODEL.into()).clone();
+    // What the environment names is for the user's own photos.
+    let model = globals.model.take().filter(|model| !is_only_of_environment(MODEL_VARIABLE, model));
+    let model = model.unwrap_or_else(|| MODEL.into());
+    globals.model = Some(model.clone());
     // Without a model there is nothing to draw for.
     open::open_bundle(&globals, None, printer)?;
     let folder = DemoFolder::open(&args.dir).map_err(explain)?;
-    let index = match globals.index.take().filter(|index| !is_only_of_environment(index)) {
-        Some(index) => index,
-        None => folder.index(),
-    };
+    let index = globals.index.take();
+    let index = index.filter(|index| !is_only_of_environment(INDEX_VARIABLE, index.as_os_str()));
+    let index = index.unwrap_or_else(|| folder.index());
     let lines = Lines { model, index: index.clone() };
     globals.index = Some(index);
 
@@ -86,10 +88,12 @@ pub(crate) fn run(
 /// The model of the demonstration where none is named: the one that knows drawn scenes.
 const MODEL: &str = "nano";
 
-/// Whether `index` was not asked for but stands in `TINYFIND_INDEX`: then it is the user's own,
-/// and drawn pictures have no place in it.
-fn is_only_of_environment(index: &Path) -> bool {
-    std::env::var_os("TINYFIND_INDEX").is_some_and(|variable| variable == index.as_os_str())
+const MODEL_VARIABLE: &str = "TINYFIND_MODEL";
+const INDEX_VARIABLE: &str = "TINYFIND_INDEX";
+
+/// Whether `value` was not asked for but stands in an environment variable.
+fn is_only_of_environment(variable: &str, value: &OsStr) -> bool {
+    std::env::var_os(variable).is_some_and(|variable| variable == value)
 }
 
 fn explain(error: DemoError) -> anyhow::Error {
@@ -99,6 +103,7 @@ fn explain(error: DemoError) -> anyhow::Error {
         }
         DemoError::OtherVersion { .. } => "delete it, or name another folder: `tinyfind demo DIR`",
         DemoError::Busy { .. } => "wait until it is done, or name another folder",
+        DemoError::Io { .. } => "name a folder that you may write: `tinyfind demo DIR`",
         _ => return error.into(),
     };
     hinted(error, hint)

@@ -8,7 +8,7 @@ use tinyfind_index::{IndexReader, ModelSpec, OpenError};
 use super::globals::Globals;
 use super::printer::{BAD, GOOD, Printer, WARNING};
 use super::{Outcome, folders, open, units};
-use crate::model::registry::Location;
+use crate::model::registry::{self, Location};
 
 /// Check the device, the model, the index and the disk, and say what to do next.
 #[derive(Debug, Args)]
@@ -76,7 +76,11 @@ pub(crate) fn run(
     // What is broken comes before what could be better.
     findings.sort_by_key(|finding| finding.state != State::Bad);
     let next = findings.into_iter().find_map(|finding| finding.advice);
-    let next = next.as_deref().unwrap_or("nothing to do; find a photo: `tinyfind search WORDS`");
+    let next = next.as_deref().unwrap_or(if is_well {
+        "nothing to do; find a photo: `tinyfind search WORDS`"
+    } else {
+        "mend what is bad above"
+    });
     writeln!(printer.stdout(), "next    {next}")?;
     Ok(if is_well { Outcome::Done } else { Outcome::Failed })
 }
@@ -141,7 +145,12 @@ fn check_model(globals: &Globals, made_by: Option<&ModelSpec>) -> Finding {
         _ if place == Location::BuiltIn => Finding::poor(
             subject,
             text,
-            "get TinyGPT-V, which knows photos (about 9 GB): `tinyfind model pull`",
+            if registry::installed().is_ok_and(|installed| !installed.is_empty()) {
+                "make another index with the model that you installed: `tinyfind --index DIR index \
+                 FOLDER`"
+            } else {
+                "get TinyGPT-V, which knows photos (about 9 GB): `tinyfind model pull`"
+            },
         ),
         _ => Finding::good(subject, text),
     }
@@ -163,7 +172,7 @@ fn check_index(index: Result<IndexReader, OpenError>) -> Vec<Finding> {
                 "index your photos: `tinyfind index FOLDER`",
             )];
         }
-        Err(error) => return vec![Finding::error(subject, error, None)],
+        Err(error) => return vec![Finding::error(subject, error, Some(HEAL))],
     };
     let counts = reader.counts();
     let photos = units::counted(counts.photos, "photo", "photos");

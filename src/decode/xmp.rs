@@ -10,6 +10,12 @@ use super::notes::Notes;
 
 /// Most elements and texts of a packet that is read: long histories of edits have thousands.
 const MAX_NODES: u32 = 50_000;
+/// Most items of a list that are read.
+const MAX_ITEMS: usize = 1000;
+
+/// Most declarations of namespaces: a packet has some thirty, and each costs as much as there are
+/// declarations around it.
+const MAX_NAMESPACES: usize = 256;
 
 const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 const DUBLIN_CORE: &str = "http://purl.org/dc/elements/1.1/";
@@ -22,6 +28,9 @@ const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub(super) fn read(packet: &[u8]) -> Option<Notes> {
     let text = std::str::from_utf8(packet).ok()?;
     let text = text.trim_matches(|c: char| c == '\u{feff}' || c == '\0' || c.is_whitespace());
+    if text.matches("xmlns").nth(MAX_NAMESPACES).is_some() {
+        return None;
+    }
     // Documents with types of their own are refused: they could grow without bound.
     let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options).ok()?;
@@ -55,8 +64,13 @@ fn values(description: Node, namespace: &str, name: &str) -> Vec<String> {
         description.attribute((namespace, name)).map(str::to_owned).into_iter().collect();
     let properties = description.children().filter(|node| node.has_tag_name((namespace, name)));
     for property in properties {
-        let items: Vec<Node> =
-            property.descendants().filter(|node| node.has_tag_name((RDF, "li"))).collect();
+        // The items of its list, not of lists inside them: those would be counted over and over.
+        let items: Vec<Node> = property
+            .children()
+            .flat_map(|list| list.children())
+            .filter(|node| node.has_tag_name((RDF, "li")))
+            .take(MAX_ITEMS)
+            .collect();
         let is_choice = property.children().any(|node| node.has_tag_name((RDF, "Alt")));
         if is_choice {
             let default =
@@ -115,8 +129,25 @@ mod tests {
         assert_eq!(read(bomb.as_bytes()), None);
         let deep = ["<a>".repeat(200_000), "</a>".repeat(200_000)].concat();
         assert_eq!(read(deep.as_bytes()), None);
+        let nested: String = (0..2000).map(|i| format!("<a xmlns:b{i}=\"c\">")).collect();
+        assert_eq!(read([nested, "</a>".repeat(2000)].concat().as_bytes()), None);
         assert_eq!(read(b"\xFF\xFE<\0x\0"), None);
         assert_eq!(read(b""), None);
+    }
+
+    #[test]
+    fn lists_inside_lists_are_not_read_again_for_each_level() {
+        let list = "<r:Bag><r:li>";
+        let deep = [list.repeat(500), "x".to_owned(), "</r:li></r:Bag>".repeat(500)].concat();
+        let packet = PACKET
+            .replace("<r:Bag><r:li>rowing</r:li>", &["<r:Bag><r:li>", &deep, "</r:li>"].concat());
+        let mut expected = Notes::default();
+        expected.set_title("The boat");
+        expected.set_description("Painted in spring");
+        expected.add_keyword("lake & sea");
+        expected.add_keyword("Aunt Mary");
+        expected.set_place(["Como", "Italy"]);
+        assert_eq!(read(packet.as_bytes()), Some(expected));
     }
 
     proptest! {

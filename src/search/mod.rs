@@ -40,6 +40,9 @@ use crate::vlm::{Vlm, VlmError};
 /// How many photos of each list take part in the fusion.
 pub const CANDIDATES: usize = 1000;
 
+/// How much words count that stand in for misspelt ones, beside words that were written.
+const GUESSED: f32 = 0.25;
+
 /// What to search for beside the query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchOptions {
@@ -191,6 +194,10 @@ pub fn search(
             }
             if words.is_empty() {
                 respelt.clear();
+            }
+            // A guess does not outdo what the words that were written mean.
+            if !respelt.is_empty() {
+                lists.weights.words *= GUESSED;
             }
             marked.extend(respelt.iter().map(|(_, word)| Term::Word(word.clone())));
         }

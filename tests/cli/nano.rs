@@ -79,7 +79,7 @@ fn nano_finds_describes_and_answers_in_the_demo_album() {
         assert!(rank.is_some(), "{}: {found:#?}", search.query);
     }
 
-    // Pictures by a sentence that is true of one of them alone, meaning only.
+    // Pictures by a sentence that is true of one of them alone.
     let fits = |text: &tinyfind::train::scenes::Caption| {
         album.pictures.iter().filter(|picture| text.is_true_of(&picture.scene)).count()
     };

@@ -57,7 +57,7 @@ fn a_photo_is_part_of_a_query() {
     exit 2
     --- stdout
     --- stderr
-    error: photos of a query are compared by meaning, which is left out here
+    error: photos of a query are compared by meaning, which is left out here: leave out `--words-only`, or give meaning a weight
       red +photos/sea.png
           ^^^^^^^^^^^^^^^
     hint: `tinyfind search --help` explains the query language

@@ -83,7 +83,10 @@ pub enum Problem {
     )]
     NoSuchPhoto(String),
     /// A photo where meaning counts nothing.
-    #[error("photos of a query are compared by meaning, which is left out here")]
+    #[error(
+        "photos of a query are compared by meaning, which is left out here: leave out \
+         `--words-only`, or give meaning a weight"
+    )]
     PhotoWithoutMeaning,
     /// A name that several photos of the index have.
     #[error("several photos are called `{name}`: write more of the path, such as `{example}`")]
