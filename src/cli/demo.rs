@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::report::hinted;
 use super::{Outcome, open, run_line, units};
 use crate::demo::{DemoError, DemoFolder, PICTURES, QUESTION, SEARCHES, album};
+use crate::model::registry::BUILT_IN;
 
 /// See tinyfind work, with an album that it draws itself.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ pub(crate) fn run(
 }
 
 /// The model of the demonstration where none is named: the one that knows drawn scenes.
-const MODEL: &str = "nano";
+const MODEL: &str = BUILT_IN;
 
 const MODEL_VARIABLE: &str = "TINYFIND_MODEL";
 const INDEX_VARIABLE: &str = "TINYFIND_INDEX";
