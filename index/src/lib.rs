@@ -63,17 +63,20 @@
 //! | manifest | `manifest.json` | model, format, generation; replaced whole |
 //! | catalogue | `catalog/` | the ledger of paths and contents, in sled: the truth, with the segments |
 //! | segments | `segments/` | vectors and visual tokens as int8 records, memory-mapped |
+//! | coarse | `coarse/codes` | short codes of each photo: the first stage of a vector search in a large collection; a cache |
 //! | text | `text/N/` | captions, names, filter fields, what a hit shows, in tantivy |
 //! | lock | `lock` | one writer at a time |
 //!
 //! `index/DESIGN.md` has the bytes, the commit protocol and what follows after a crash.
 
 mod catalog;
+mod coarse;
 mod document;
 mod error;
 mod files;
 mod fusion;
 mod manifest;
+mod nearest;
 mod query;
 mod reader;
 mod recovery;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::{Catalog, PathEntry, PathRow};
+use crate::coarse::CoarseWriter;
 use crate::document::{
     ContentHash, Counts, DocId, Features, FileRecord, FileStamp, FileState, Matrix, ModelSpec,
     NewPhoto,
@@ -41,6 +42,7 @@ pub struct IndexWriter {
     spec: ModelSpec,
     catalog: Catalog,
     segments: SegmentWriter,
+    coarse: Option<CoarseWriter>,
     text: TextWriter,
     text_epoch: u64,
     /// Paths whose text is behind the catalogue.
@@ -82,11 +84,15 @@ impl IndexWriter {
         let lock = WriterLock::take(dir)?;
         let Recovered { manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
-        let writer = Self {
+        let coarse = CoarseWriter::open(dir, spec, rebuild).map_err(OpenError::from);
+        let coarse = coarse
+            .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
+        let mut writer = Self {
             dir: dir.to_owned(),
             spec: spec.clone(),
             catalog,
             segments,
+            coarse: coarse.ok(),
             text,
             text_epoch,
             changed: BTreeSet::new(),
@@ -99,6 +105,7 @@ impl IndexWriter {
             current.write(dir)?;
         }
         drop_other_epochs(dir, text_epoch)?;
+        writer.extend_codes();
         Ok(writer)
     }
 
@@ -313,8 +320,21 @@ impl IndexWriter {
             self.changed.clear();
             self.pending = 0;
             self.interrupted = false;
+            self.extend_codes();
         }
         Ok(self.catalog.state().generation)
+    }
+
+    /// Brings the codes to what is committed. They are a cache: without them a search takes
+    /// longer, and the next commit tries again.
+    fn extend_codes(&mut self) {
+        let slots = self.catalog.state().next_slot;
+        let Some(coarse) = &mut self.coarse else { return };
+        let segments = &self.segments;
+        if let Err(error) = coarse.extend(slots, &|slot| segments.embedding(slot)) {
+            let error = OpenError::from(error);
+            tracing::warn!("the codes of the vector search were not written: {error}");
+        }
     }
 
     fn check_usable(&self) -> Result<(), WriteError> {

@@ -70,6 +70,11 @@ impl SegmentWriter {
         self.tokens.write(slot, hash, &features.visual_tokens)
     }
 
+    /// The vectors of a record, committed or not.
+    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<Matrix> {
+        Ok(self.vectors.read(slot)?.1)
+    }
+
     /// The visual tokens of a record, committed or not.
     pub(crate) fn visual_tokens(&self, slot: u64) -> StoreResult<Matrix> {
         Ok(self.tokens.read(slot)?.1)
@@ -117,6 +122,11 @@ impl SegmentReader {
         self.tokens.read(slot)
     }
 
+    /// Bytes that the vectors of a record take.
+    pub(crate) fn embedding_bytes(&self) -> u64 {
+        self.vectors.record_bytes()
+    }
+
     /// Checks a record of vectors without decoding it.
     pub(crate) fn verify_embedding(&self, slot: u64) -> StoreResult<()> {
         self.vectors.verified(slot).map(|_| ())
@@ -136,6 +146,27 @@ impl SegmentReader {
             },
         );
         scores
+    }
+}
+
+/// Some of the slots of a generation.
+#[derive(Debug)]
+pub(crate) struct SlotSet(Vec<u64>);
+
+impl SlotSet {
+    /// No slot of `slots`.
+    pub(crate) fn new(slots: u64) -> Self {
+        Self(vec![0; slots.div_ceil(64) as usize])
+    }
+
+    /// Adds a slot, which must be below the number of slots.
+    pub(crate) fn insert(&mut self, slot: u64) {
+        self.0[(slot / 64) as usize] |= 1 << (slot % 64);
+    }
+
+    /// Which of the four slots from `slot` on, a multiple of four, are there: bit by bit.
+    pub(crate) fn four(&self, slot: u64) -> u64 {
+        self.0[(slot / 64) as usize] >> (slot % 64) & 15
     }
 }
 

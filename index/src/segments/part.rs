@@ -303,6 +303,11 @@ impl PartReader {
         Ok(Self { folder: folder.to_owned(), layout, slots, maps })
     }
 
+    /// Bytes of a record.
+    pub(super) fn record_bytes(&self) -> u64 {
+        self.layout.record_bytes() as u64
+    }
+
     /// The record `slot`, which must be below the number of slots.
     fn record(&self, slot: u64) -> &[u8] {
         let at = self.layout.offset(slot);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they may")]
 
 pub(crate) mod model;
+pub(crate) mod vectors;
 
 use std::path::{Path, PathBuf};
 

@@ -21,7 +21,7 @@ use crate::{
     train::{
         Peft, Result, ShardLoss, Task, TrainError,
         objectives::{Answers, Example, answers},
-        scenes::{CaptionPlan, Question, QuestionKind, Scene, Split, dialogue, questions},
+        scenes::{CaptionPlan, Question, QuestionKind, Scene, Split, dialogue, drills, questions},
     },
     vlm::Turn,
 };
@@ -49,6 +49,8 @@ pub struct Diet {
     pub questions: usize,
     /// How many times as often relations, statements and matches are asked than other questions.
     pub hard: u64,
+    /// Exercises of a picture, see [`drills`].
+    pub drills: usize,
     /// Whether conversations are taught as well.
     pub dialogues: bool,
     /// Whether captions say everything in varied wording, and not what is asked for in one form.
@@ -57,8 +59,14 @@ pub struct Diet {
 
 impl Diet {
     /// Pictures with their captions and nothing else: what stages 1 and 2 were trained on.
-    pub const CAPTIONS: Self =
-        Self { short: 0.0, questions: 0, hard: 1, dialogues: false, long_captions: false };
+    pub const CAPTIONS: Self = Self {
+        short: 0.0,
+        questions: 0,
+        hard: 1,
+        drills: 0,
+        dialogues: false,
+        long_captions: false,
+    };
 }
 
 /// Answers and captions.
@@ -142,6 +150,11 @@ impl Task for LanguageTask {
                 }
             }
         }
+        if !lessons.drills.is_empty() {
+            let drilled = learn(&lessons.drills)?;
+            total = (&drilled.loss + total)?;
+            parts.push(("drill%", percentage(drilled.whole.iter().copied())));
+        }
         if self.queries {
             let set = set::set_loss(&weights.pp(HEADS), &tokens, &pictures.scenes)?;
             total = (total + (&set.total * SET)?)?;
@@ -170,16 +183,23 @@ fn percentage(right: impl Iterator<Item = bool>) -> f32 {
 }
 
 /// What a batch teaches.
+#[derive(Default)]
 struct Lessons {
     questions: Vec<Lesson>,
     captions: Vec<Lesson>,
     statements: Vec<Lesson>,
+    drills: Vec<Lesson>,
+}
+
+/// A prompt that ends with the last word of `question`, so that the answer follows it at once.
+fn unfinished(question: &str) -> String {
+    let whole = Template::Instruct.render(&[], question);
+    whole.strip_suffix(" [/INST]").unwrap_or(&whole).to_owned()
 }
 
 impl LanguageTask {
     fn lessons(&self, scenes: &[Scene], seed: u64) -> Result<Lessons> {
-        let mut lessons =
-            Lessons { questions: Vec::new(), captions: Vec::new(), statements: Vec::new() };
+        let mut lessons = Lessons::default();
         for (picture, (scene, seed)) in scenes.iter().zip(seed..).enumerate() {
             let picture = picture as u32;
             let mut random = Random(seed ^ 0x51);
@@ -210,14 +230,14 @@ impl LanguageTask {
                 let chance = (random.next() >> 40) as f64 / f64::from(1 << 24);
                 let tag = if random.below(2) == 0 { "[vqa] " } else { "" };
                 let prompt = match &question.short {
-                    Some(short) if chance < self.diet.short => {
-                        let whole = Template::Instruct.render(&[], &format!("{tag}{short}"));
-                        whole.strip_suffix(" [/INST]").unwrap_or(&whole).to_owned()
-                    }
+                    Some(short) if chance < self.diet.short => unfinished(&format!("{tag}{short}")),
                     _ => Template::Instruct.render(&[], &format!("{tag}{}", question.text)),
                 };
                 let kind = Some(question.kind);
                 lessons.questions.push(ask(&prompt, &question.answer, kind)?);
+            }
+            for drill in drills(scene, seed, self.diet.drills) {
+                lessons.drills.push(ask(&unfinished(&drill.text), &drill.answer, None)?);
             }
             if self.diet.dialogues {
                 let turns: Vec<Turn> = dialogue(scene, seed)

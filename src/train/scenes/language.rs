@@ -6,6 +6,7 @@
 
 mod captions;
 mod dialogue;
+mod drills;
 mod edits;
 mod phrases;
 mod questions;
@@ -19,6 +20,7 @@ use std::ops::Range;
 
 pub use captions::CaptionPlan;
 pub use dialogue::dialogue;
+pub use drills::{Drill, drills};
 pub use edits::{Edit, EditKind, edits};
 pub use questions::{Question, QuestionKind, questions};
 pub use statement::{Statement, parse_caption};

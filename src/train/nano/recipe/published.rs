@@ -24,16 +24,28 @@ impl Recipe<'_> {
 
     /// Stage 3: its captions are those that the model shall write, and answers go with them.
     pub(super) fn instruction(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet =
-            Diet { short: 0.0, questions: 6, hard: 1, dialogues: true, long_captions: false };
+        let diet = Diet {
+            short: 0.0,
+            questions: 6,
+            hard: 1,
+            drills: 0,
+            dialogues: true,
+            long_captions: false,
+        };
         let of = Stage::Instruction;
         self.published("instruction", of, diet, (5e-4, 500), 8_000_000, watch)
     }
 
     /// Stage 4.
     pub(super) fn multi_task(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet =
-            Diet { short: 0.1, questions: 7, hard: 2, dialogues: true, long_captions: false };
+        let diet = Diet {
+            short: 0.1,
+            questions: 7,
+            hard: 2,
+            drills: 0,
+            dialogues: true,
+            long_captions: false,
+        };
         let of = Stage::MultiTask;
         self.published("multi-task", of, diet, (5e-4, 1500), 9_000_000, watch)
     }

@@ -71,25 +71,43 @@ impl Recipe<'_> {
         self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
-        self.train("matching", task, parameters, (1e-3, 200, 6000), watch)
+        self.train("matching", task, parameters, (1e-3, 200, 3600), watch)
     }
 
     pub(super) fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet =
-            Diet { short: 1.0, questions: 6, hard: 1, dialogues: false, long_captions: false };
+        let diet = Diet {
+            short: 1.0,
+            questions: 6,
+            hard: 1,
+            drills: 0,
+            dialogues: false,
+            long_captions: false,
+        };
         self.talk("short", diet, false, (1.5e-3, 1800), 3_000_000, watch)
     }
 
     pub(super) fn language(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet =
-            Diet { short: 0.3, questions: 7, hard: 1, dialogues: true, long_captions: false };
+        let diet = Diet {
+            short: 0.3,
+            questions: 7,
+            hard: 1,
+            drills: 0,
+            dialogues: true,
+            long_captions: false,
+        };
         self.talk("language", diet, true, (1.5e-3, 3500), 4_000_000, watch)
     }
 
     pub(super) fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
-        let diet =
-            Diet { short: 0.15, questions: 7, hard: 3, dialogues: true, long_captions: false };
-        self.talk("relations", diet, true, (8e-4, 4000), 5_000_000, watch)
+        let diet = Diet {
+            short: 0.4,
+            questions: 6,
+            hard: 4,
+            drills: 4,
+            dialogues: true,
+            long_captions: false,
+        };
+        self.talk("relations", diet, true, (1e-3, 2600), 5_000_000, watch)
     }
 
     /// The whole language model, and with `queries` the captioning Q-Former.

@@ -1,0 +1,261 @@
+//! The file of codes: a head of 64 bytes, then whole chunks, each with a checksum.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use memmap2::{Mmap, MmapOptions};
+use rayon::prelude::*;
+
+use super::codes::{encode, group_bytes};
+use super::{CHUNK_SLOTS, GROUP_SLOTS, REPRESENTATIVES};
+use crate::document::{Matrix, ModelSpec};
+use crate::error::{StoreError, StoreResult};
+use crate::files;
+
+/// Bytes before the first chunk.
+const HEAD_BYTES: usize = 64;
+/// Bytes after the codes of a chunk: zeros, then the checksum, so that chunks stay aligned.
+const TAIL_BYTES: usize = 64;
+/// Bytes of BLAKE3 that a checksum keeps, as in segments.
+const CHECKSUM_BYTES: usize = 8;
+/// Version of this layout, of the rotation and of the choice of representatives.
+const VERSION: u32 = 1;
+/// Chunks that are computed before they are written: half a second of work, 4 MB.
+const CHUNKS_AT_ONCE: usize = 16;
+
+/// Where the codes of the index in `dir` lie.
+fn path(dir: &Path) -> PathBuf {
+    dir.join("coarse").join("codes")
+}
+
+/// What the sizes of a model make of the file.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    rows: usize,
+    dim: usize,
+}
+
+impl Layout {
+    fn of(spec: &ModelSpec) -> Self {
+        Self { rows: spec.embedding_rows, dim: spec.embedding_dim }
+    }
+
+    fn codes_bytes(self) -> usize {
+        CHUNK_SLOTS / GROUP_SLOTS * group_bytes(self.dim)
+    }
+
+    fn chunk_bytes(self) -> usize {
+        (self.codes_bytes() + TAIL_BYTES).next_multiple_of(64)
+    }
+
+    fn offset(self, chunk: usize) -> usize {
+        HEAD_BYTES + chunk * self.chunk_bytes()
+    }
+
+    fn head(self) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        head[..16].copy_from_slice(b"tinyfindcodes   ");
+        let sizes = [self.rows, self.dim, REPRESENTATIVES, CHUNK_SLOTS];
+        for (at, size) in sizes.into_iter().enumerate() {
+            head[16 + 8 * at..24 + 8 * at].copy_from_slice(&(size as u64).to_le_bytes());
+        }
+        head[48..52].copy_from_slice(&VERSION.to_le_bytes());
+        let sum = checksum(u64::MAX, &head[..HEAD_BYTES - CHECKSUM_BYTES]);
+        head[HEAD_BYTES - CHECKSUM_BYTES..].copy_from_slice(&sum);
+        head
+    }
+
+    /// Codes of a chunk of photos, whose vectors `read` returns by slot.
+    fn encode(
+        self,
+        chunk: usize,
+        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
+    ) -> StoreResult<Vec<u8>> {
+        let mut bytes = vec![0; self.chunk_bytes()];
+        let groups = bytes[..self.codes_bytes()].par_chunks_exact_mut(group_bytes(self.dim));
+        groups.enumerate().try_for_each(|(number, group)| {
+            for place in 0..GROUP_SLOTS {
+                let slot = chunk * CHUNK_SLOTS + number * GROUP_SLOTS + place;
+                encode(&read(slot as u64)?.values, self.dim, place, group);
+            }
+            Ok(())
+        })?;
+        let end = bytes.len() - CHECKSUM_BYTES;
+        let sum = checksum(chunk as u64, &bytes[..end]);
+        bytes[end..].copy_from_slice(&sum);
+        Ok(bytes)
+    }
+}
+
+/// Covers the number of the chunk, so that one in a wrong place is noticed.
+fn checksum(chunk: u64, body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&chunk.to_le_bytes()).update(body);
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
+    checksum
+}
+
+fn is_whole(chunk: usize, bytes: &[u8]) -> bool {
+    let (body, stored) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+    checksum(chunk as u64, body) == stored
+}
+
+/// Whole chunks of a file whose head is right; none for any other file.
+fn chunks_of(file: &File, layout: Layout) -> io::Result<usize> {
+    let mut head = [0; HEAD_BYTES];
+    let length = file.metadata()?.len() as usize;
+    if length < HEAD_BYTES {
+        return Ok(0);
+    }
+    file.read_exact_at(&mut head, 0)?;
+    if head != layout.head() {
+        return Ok(0);
+    }
+    Ok((length - HEAD_BYTES) / layout.chunk_bytes())
+}
+
+/// Appends chunks; belongs to the one who writes the index.
+#[derive(Debug)]
+pub(crate) struct CoarseWriter {
+    path: PathBuf,
+    layout: Layout,
+    chunks: usize,
+    file: File,
+}
+
+impl CoarseWriter {
+    /// Opens the codes of the index in `dir`, or begins them; with `anew` what is there is
+    /// thrown away. A file of other sizes or a damaged one is begun anew: readers that have it
+    /// mapped keep it.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, anew: bool) -> StoreResult<Self> {
+        let (path, layout) = (path(dir), Layout::of(spec));
+        files::make_folder(&dir.join("coarse"))?;
+        let open = || -> io::Result<(File, usize)> {
+            if !anew && let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) {
+                let mut chunks = chunks_of(&file, layout)?;
+                // A loss of power may have cost the last one its bytes.
+                let mut bytes = vec![0; layout.chunk_bytes()];
+                while chunks > 0 {
+                    file.read_exact_at(&mut bytes, layout.offset(chunks - 1) as u64)?;
+                    if is_whole(chunks - 1, &bytes) {
+                        return Ok((file, chunks));
+                    }
+                    chunks = 0;
+                }
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let options = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let file = options?;
+            file.write_all_at(&layout.head(), 0)?;
+            Ok((file, 0))
+        };
+        let (file, chunks) = open().map_err(StoreError::io(&path))?;
+        Ok(Self { path, layout, chunks, file })
+    }
+
+    /// Brings the codes to the first `slots` slots, all of them committed, as far as those fill
+    /// chunks. `read` returns the vectors of a slot.
+    pub(crate) fn extend(
+        &mut self,
+        slots: u64,
+        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
+    ) -> StoreResult<()> {
+        let wanted = slots as usize / CHUNK_SLOTS;
+        while self.chunks < wanted {
+            let end = wanted.min(self.chunks + CHUNKS_AT_ONCE);
+            for chunk in self.chunks..end {
+                let bytes = self.layout.encode(chunk, read)?;
+                self.file
+                    .write_all_at(&bytes, self.layout.offset(chunk) as u64)
+                    .map_err(StoreError::io(&self.path))?;
+            }
+            self.file.sync_data().map_err(StoreError::io(&self.path))?;
+            self.chunks = end;
+        }
+        Ok(())
+    }
+}
+
+/// The codes of one generation, mapped into memory.
+#[derive(Debug)]
+pub(crate) struct CoarseReader {
+    path: PathBuf,
+    layout: Layout,
+    map: Mmap,
+    /// What is known of each chunk: [`UNKNOWN`], [`WHOLE`] or [`DAMAGED`].
+    states: Vec<AtomicU8>,
+}
+
+const UNKNOWN: u8 = 0;
+const WHOLE: u8 = 1;
+const DAMAGED: u8 = 2;
+
+impl CoarseReader {
+    /// Maps the codes of the first `slots` slots of the index in `dir`, as far as there are any;
+    /// reads only the head.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> Option<Self> {
+        let (path, layout) = (path(dir), Layout::of(spec));
+        let file = File::open(&path).ok()?;
+        let chunks = chunks_of(&file, layout).ok()?.min(slots as usize / CHUNK_SLOTS);
+        if chunks == 0 {
+            return None;
+        }
+        #[expect(unsafe_code, reason = "a file is mapped into memory")]
+        // SAFETY: the map ends with the last whole chunk. Writers only append behind it, or
+        // begin another file, so the mapped bytes neither change nor vanish while this crate is
+        // the only one to touch the folder.
+        let map = unsafe { MmapOptions::new().len(layout.offset(chunks)).map(&file) };
+        let states = (0..chunks).map(|_| AtomicU8::new(UNKNOWN)).collect();
+        Some(Self { path, layout, map: map.ok()?, states })
+    }
+
+    /// Number of chunks.
+    pub(super) fn chunks(&self) -> usize {
+        self.states.len()
+    }
+
+    /// The groups of a chunk; none where it is damaged, which is said once.
+    pub(super) fn groups(&self, chunk: usize) -> Option<std::slice::ChunksExact<'_, u8>> {
+        let bytes = &self.map[self.layout.offset(chunk)..self.layout.offset(chunk + 1)];
+        let state = &self.states[chunk];
+        if state.load(Ordering::Relaxed) == UNKNOWN {
+            let whole = is_whole(chunk, bytes);
+            if !whole {
+                tracing::warn!(
+                    "`{}` is damaged, the search goes without a part of it; \
+                     `tinyfind index --rebuild` writes it anew",
+                    self.path.display()
+                );
+            }
+            state.store(if whole { WHOLE } else { DAMAGED }, Ordering::Relaxed);
+        }
+        let is_whole = state.load(Ordering::Relaxed) == WHOLE;
+        let codes = &bytes[..self.layout.codes_bytes()];
+        is_whole.then(|| codes.chunks_exact(group_bytes(self.layout.dim)))
+    }
+
+    /// Verifies every chunk.
+    ///
+    /// # Errors
+    ///
+    /// When one is damaged.
+    pub(crate) fn check(&self) -> StoreResult<()> {
+        let damaged = (0..self.chunks()).into_par_iter().find_first(|chunk| {
+            !is_whole(*chunk, &self.map[self.layout.offset(*chunk)..self.layout.offset(chunk + 1)])
+        });
+        match damaged {
+            None => Ok(()),
+            Some(chunk) => {
+                let what = format_args!("the checksum of chunk {chunk} does not match");
+                Err(StoreError::rewritable(&self.path, what))
+            }
+        }
+    }
+}
