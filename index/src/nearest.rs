@@ -1,11 +1,12 @@
 //! The photos nearest to a query: an exact scan, or candidates from codes and their exact scores.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use crate::coarse::{CoarseReader, CodedQuery};
 use crate::document::DocId;
 use crate::error::StoreResult;
-use crate::segments::{SegmentReader, SlotSet};
+use crate::segments::{NumberSet, SegmentReader};
 use crate::text::PhotoSlot;
 use crate::vectors::Query;
 
@@ -29,59 +30,42 @@ pub(crate) struct Nearest<'a> {
 }
 
 impl Nearest<'_> {
-    /// The best `limit` of `photos`, which come by slot, by the largest cosine between the query
-    /// and one of their vectors; best first, equal scores by ascending number. Scores are exact;
-    /// in a large collection one of the best may be missing.
-    pub(crate) fn find(
-        &self,
-        vector: &[f32],
-        query: &Query,
-        photos: &[PhotoSlot],
-        limit: usize,
-    ) -> StoreResult<Vec<(DocId, f32)>> {
-        match self.coarse {
-            Some(coarse) if limit <= MOST_OF_CANDIDATES && self.is_large(photos) => {
-                let candidates = self.candidates(coarse, vector, photos);
-                self.exact(query, &candidates, limit)
-            }
-            _ => self.exact(query, photos, limit),
-        }
+    /// The codes to be searched first, where so many photos are too many to be compared one by
+    /// one and the best `limit` of them are few.
+    pub(crate) fn codes(&self, photos: u64, limit: usize) -> Option<&CoarseReader> {
+        let bytes = photos.saturating_mul(self.segments.embedding_bytes());
+        self.coarse.filter(|_| limit <= MOST_OF_CANDIDATES && bytes > self.exact_bytes)
     }
 
-    fn is_large(&self, photos: &[PhotoSlot]) -> bool {
-        photos.len() as u64 * self.segments.embedding_bytes() > self.exact_bytes
-    }
-
-    /// Those of `photos` that the codes propose or say nothing of, by slot.
-    fn candidates(
+    /// Those of `photos`, which come by slot, in one of the slots of `allowed` that `codes` propose
+    /// or say nothing of; by slot.
+    pub(crate) fn candidates(
         &self,
-        coarse: &CoarseReader,
+        codes: &CoarseReader,
         vector: &[f32],
+        allowed: &NumberSet,
         photos: &[PhotoSlot],
     ) -> Vec<PhotoSlot> {
-        let mut allowed = SlotSet::new(self.slots);
-        for photo in photos {
-            allowed.insert(photo.slot);
-        }
-        let proposed = coarse.propose(&CodedQuery::new(vector), &allowed, CANDIDATES, self.slots);
+        let query = CodedQuery::new(vector);
+        let proposed = codes.propose(&query, allowed, CANDIDATES, self.slots);
         let mut candidates = Vec::with_capacity(CANDIDATES);
-        let mut slots = proposed.slots;
-        slots.sort_unstable();
-        for slot in slots {
-            let first = photos.partition_point(|photo| photo.slot < slot);
+        let mut take = |slots: Range<u64>| {
+            let first = photos.partition_point(|photo| photo.slot < slots.start);
             // Copies share a slot.
-            candidates.extend(photos[first..].iter().take_while(|photo| photo.slot == slot));
-        }
-        for range in proposed.unknown {
-            let first = photos.partition_point(|photo| photo.slot < range.start);
-            candidates.extend(photos[first..].iter().take_while(|photo| photo.slot < range.end));
-        }
+            let within = photos[first..].iter().take_while(|photo| photo.slot < slots.end);
+            candidates.extend(within.filter(|photo| allowed.contains(photo.slot)));
+        };
+        proposed.slots.into_iter().for_each(|slot| take(slot..slot + 1));
+        proposed.unknown.into_iter().for_each(&mut take);
         candidates.sort_unstable();
         candidates
     }
 
+    /// The best `limit` of `photos` by the largest cosine between the query and one of their
+    /// vectors; best first, equal scores by ascending number.
+    ///
     /// `photos` come by slot, so copies stand side by side and are compared once.
-    fn exact(
+    pub(crate) fn exact(
         &self,
         query: &Query,
         photos: &[PhotoSlot],

@@ -11,8 +11,8 @@ use crate::error::{OpenError, SearchError, StoreError, StoreResult};
 use crate::manifest::Manifest;
 use crate::nearest::{EXACT_BYTES, Nearest, best};
 use crate::query::{Filter, Term};
-use crate::segments::SegmentReader;
-use crate::text::{self, PhotoSlot, Snapshot, TextReader};
+use crate::segments::{NumberSet, SegmentReader};
+use crate::text::{self, Passing, PhotoSlot, Snapshot, TextReader};
 use crate::vectors::Query;
 
 /// How often the manifest is read again because a rebuilt text index has taken the place of
@@ -31,6 +31,8 @@ pub struct IndexReader {
     exact_bytes: u64,
     /// Every photo by slot: what a search without a filter scans.
     photos: OnceLock<Vec<PhotoSlot>>,
+    /// Their slots.
+    slots: OnceLock<NumberSet>,
 }
 
 impl IndexReader {
@@ -73,8 +75,15 @@ impl IndexReader {
         }
         let segments = SegmentReader::open(dir, &manifest.model, slots)?;
         let coarse = CoarseReader::open(dir, &manifest.model, slots);
-        let (spec, exact_bytes, photos) = (manifest.model, EXACT_BYTES, OnceLock::new());
-        Ok(Self { spec, text, segments, coarse, exact_bytes, photos })
+        Ok(Self {
+            spec: manifest.model,
+            text,
+            segments,
+            coarse,
+            exact_bytes: EXACT_BYTES,
+            photos: OnceLock::new(),
+            slots: OnceLock::new(),
+        })
     }
 
     /// Sets up to how many bytes of vectors a search compares all of them, see
@@ -157,10 +166,29 @@ impl IndexReader {
             return Err(SearchError::Dimension { model, expected, found });
         }
         let prepared = Query::new(query).ok_or(SearchError::NoDirection)?;
-        if filter.is_empty() {
-            return Ok(self.nearest().find(query, &prepared, self.all_photos()?, limit)?);
-        }
-        Ok(self.nearest().find(query, &prepared, &self.text.photos(filter)?, limit)?)
+        let nearest = self.nearest();
+        let passing = if filter.is_empty() { None } else { Some(self.text.passing(filter)?) };
+        let count = passing.as_ref().map_or(self.counts().photos, Passing::count);
+        let Some(codes) = nearest.codes(count, limit) else {
+            return Ok(match passing {
+                None => nearest.exact(&prepared, self.all_photos()?, limit)?,
+                Some(passing) => {
+                    nearest.exact(&prepared, &self.text.photos_of(&passing)?, limit)?
+                }
+            });
+        };
+        let photos = self.all_photos()?;
+        let candidates = match passing {
+            None => nearest.candidates(codes, query, self.all_slots(photos), photos),
+            Some(passing) => {
+                let (slots, docs) = self.text.sets_of(&passing)?;
+                let mut candidates = nearest.candidates(codes, query, &slots, photos);
+                // Of copies, which share a slot, some may pass and others not.
+                candidates.retain(|photo| docs.contains(photo.doc.0));
+                candidates
+            }
+        };
+        Ok(nearest.exact(&prepared, &candidates, limit)?)
     }
 
     fn nearest(&self) -> Nearest<'_> {
@@ -175,6 +203,14 @@ impl IndexReader {
         }
         let photos = self.text.photos(&Filter::default())?;
         Ok(self.photos.get_or_init(|| photos))
+    }
+
+    fn all_slots(&self, photos: &[PhotoSlot]) -> &NumberSet {
+        self.slots.get_or_init(|| {
+            let mut slots = NumberSet::new(self.text.snapshot().slots);
+            photos.iter().for_each(|photo| slots.insert(photo.slot));
+            slots
+        })
     }
 
     /// The `limit` newest photos that pass `filter`, newest first. Those without a date come

@@ -1,8 +1,9 @@
 //! Layers that the networks are made of.
 
+mod finite;
 mod peft;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use candle_core::{DType, Module, Result, Tensor, quantized::QMatMul};
 
@@ -11,6 +12,7 @@ use crate::model::{
     weights::{Stored, Weights},
 };
 
+pub use finite::first_not_finite;
 use peft::LowRank;
 pub use peft::{Dropout, merged, row_lengths};
 
@@ -59,6 +61,7 @@ impl<'a> Tap<'a> {
 /// everything is of one type, but for quantised weights.
 #[derive(Debug, Clone)]
 pub struct Linear {
+    name: Arc<str>,
     weight: Weight,
     bias: Option<Tensor>,
     lora: Option<LowRank>,
@@ -114,7 +117,7 @@ impl Linear {
                 Weight::Quantized { product, padding: padded - input }
             }
         };
-        Ok(Self { weight, bias, lora: None, output })
+        Ok(Self { name: w.prefix().into(), weight, bias, lora: None, output })
     }
 
     /// As [`Linear::load`], with `lora_A.weight` and `lora_B.weight` if there are any: `scale`
@@ -158,9 +161,11 @@ impl Linear {
     /// When `xs` does not end in the layer's input width.
     pub fn forward_then(&self, xs: &Tensor, activation: Activation) -> Result<Tensor> {
         if let (Weight::Dense(weight), None) = (&self.weight, &self.lora) {
-            return kernels::linear(xs, weight, self.bias.as_ref(), Some(activation));
+            let out = kernels::linear(xs, weight, self.bias.as_ref(), Some(activation));
+            return finite::seen(&self.name, out);
         }
-        activation.of_fresh(self.product(xs)?, self.bias.as_ref())
+        let out = activation.of_fresh(self.product(xs)?, self.bias.as_ref());
+        finite::seen(&self.name, out)
     }
 
     /// `xs W^T` with the LoRA but without the bias: a fresh tensor.
@@ -196,15 +201,16 @@ impl Module for Linear {
     /// `(.., input)` to `(.., output)`.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if let (Weight::Dense(weight), None) = (&self.weight, &self.lora) {
-            return kernels::linear(xs, weight, self.bias.as_ref(), None);
+            return finite::seen(&self.name, kernels::linear(xs, weight, self.bias.as_ref(), None));
         }
-        add_bias(self.product(xs)?, self.bias.as_ref())
+        finite::seen(&self.name, add_bias(self.product(xs)?, self.bias.as_ref()))
     }
 }
 
 /// Layer norm over the last dimension, with weight and bias; sums in f32.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
+    name: Arc<str>,
     weight: Tensor,
     bias: Tensor,
     eps: f64,
@@ -217,7 +223,8 @@ impl LayerNorm {
     ///
     /// When one is missing or of another shape.
     pub fn load(w: &Weights, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: w.get(width, "weight")?, bias: w.get(width, "bias")?, eps })
+        let (weight, bias) = (w.get(width, "weight")?, w.get(width, "bias")?);
+        Ok(Self { name: w.prefix().into(), weight, bias, eps })
     }
 
     /// Weight and bias.
@@ -229,13 +236,14 @@ impl LayerNorm {
 impl Module for LayerNorm {
     /// The shape stays.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        kernels::layer_norm(xs, &self.weight, &self.bias, self.eps)
+        finite::seen(&self.name, kernels::layer_norm(xs, &self.weight, &self.bias, self.eps))
     }
 }
 
 /// RMS norm over the last dimension, with a weight; sums in f32.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
+    name: Arc<str>,
     weight: Tensor,
     eps: f64,
 }
@@ -247,14 +255,14 @@ impl RmsNorm {
     ///
     /// When it is missing or of another shape.
     pub fn load(w: &Weights, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: w.get(width, "weight")?, eps })
+        Ok(Self { name: w.prefix().into(), weight: w.get(width, "weight")?, eps })
     }
 }
 
 impl Module for RmsNorm {
     /// The shape stays.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        kernels::rms_norm(xs, &self.weight, self.eps)
+        finite::seen(&self.name, kernels::rms_norm(xs, &self.weight, self.eps))
     }
 }
 
@@ -323,6 +331,22 @@ mod tests {
         let plain = Linear::load(&w, 96, 96).unwrap().forward(&xs(96)).unwrap();
         assert!(off(&plain, &expected) > 1e-3);
         assert!(Linear::load_with_lora(&w, 96, 96, None).is_err());
+    }
+
+    #[test]
+    fn the_first_layer_that_is_not_finite_is_named() {
+        let config = small_config();
+        let w = weights(&config, WeightType::F32);
+        let norm = LayerNorm::load(&w.pp("input_layernorm"), 96, 1e-5).unwrap();
+        let linear = Linear::load(&w.pp("self_attn.dense"), 96, 96).unwrap();
+        let through = |xs: Tensor| {
+            first_not_finite(|| linear.forward(&(norm.forward(&xs)? * f64::INFINITY)?))
+        };
+        let named = through(xs(96)).unwrap();
+        assert!(named.ends_with("layers.0.self_attn.dense"), "{named}");
+        let named = through((xs(96) * f64::NAN).unwrap()).unwrap();
+        assert!(named.ends_with("layers.0.input_layernorm"), "{named}");
+        assert_eq!(first_not_finite(|| linear.forward(&xs(96))), None);
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Weights {
         Self { prefix: self.full_name(name), ..self.clone() }
     }
 
+    /// Where the names begin, without a dot at the end: the full name of a layer.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether there is a tensor `name` below the prefix.
     pub fn contains(&self, name: &str) -> bool {
         self.trained(name).is_some() || self.bundle.find(&self.full_name(name)).is_some()

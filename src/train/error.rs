@@ -9,12 +9,17 @@ use crate::model::bundle::BundleError;
 #[non_exhaustive]
 pub enum TrainError {
     /// The loss of a step is no finite number.
-    #[error("the loss `{loss}` became {value} at step {step}: lower the learning rate")]
+    #[error(
+        "the loss `{loss}` became {value} at step {step}, {}: lower the learning rate",
+        layer.as_ref().map_or("every layer being finite".to_owned(), |l| format!("first in `{l}`"))
+    )]
     Loss {
         /// Which of the losses.
         loss: String,
         /// Its value.
         value: f32,
+        /// Full name of the first layer that gave NaN or infinity; `None` where no layer did.
+        layer: Option<String>,
         /// Step, from 0.
         step: u64,
     },

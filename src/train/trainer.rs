@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::{AdamW, Gradients, Parameters, Result, Schedule, TrainError, Workers};
-use crate::model::weights::Weights;
+use crate::model::{layers::first_not_finite, weights::Weights};
 
 /// What a stage trains for: the loss of one shard of the batch of a step.
 pub trait Task: Sync {
@@ -103,7 +103,8 @@ impl Trainer {
                 if !value.is_finite() {
                     let bad = parts.iter().find(|(_, value)| !value.is_finite());
                     let loss = bad.map_or("loss", |(name, _)| name).to_owned();
-                    return Err(TrainError::Loss { loss, value, step });
+                    let layer = first_not_finite(|| task.loss(&self.weights, step, shard));
+                    return Err(TrainError::Loss { loss, value, layer, step });
                 }
                 let gradients = self.parameters.gradients(&total.backward()?);
                 Ok(((value, parts), gradients))
@@ -259,6 +260,7 @@ mod tests {
         let before = bits(&trainer);
         let error = trainer.step(&Fit).unwrap_err();
         assert!(matches!(error, TrainError::Loss { ref loss, .. } if loss == "square"), "{error}");
+        assert!(error.to_string().contains("first in `fit`"), "{error}");
         assert_eq!(bits(&trainer), before);
     }
 }

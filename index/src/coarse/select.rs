@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{CHUNK_SLOTS, CoarseReader, CodedQuery, GROUP_SLOTS, scan};
-use crate::segments::SlotSet;
+use crate::segments::NumberSet;
 
 /// What the first stage proposes.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl CoarseReader {
     pub(crate) fn propose(
         &self,
         query: &CodedQuery,
-        allowed: &SlotSet,
+        allowed: &NumberSet,
         count: usize,
         end: u64,
     ) -> Proposals {

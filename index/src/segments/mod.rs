@@ -149,24 +149,31 @@ impl SegmentReader {
     }
 }
 
-/// Some of the slots of a generation.
+/// A set of slots, or of other numbers below a known one.
 #[derive(Debug)]
-pub(crate) struct SlotSet(Vec<u64>);
+pub(crate) struct NumberSet(Vec<u64>);
 
-impl SlotSet {
-    /// No slot of `slots`.
-    pub(crate) fn new(slots: u64) -> Self {
-        Self(vec![0; slots.div_ceil(64) as usize])
+impl NumberSet {
+    /// None of the numbers below `end`.
+    pub(crate) fn new(end: u64) -> Self {
+        Self(vec![0; end.div_ceil(64) as usize])
     }
 
-    /// Adds a slot, which must be below the number of slots.
-    pub(crate) fn insert(&mut self, slot: u64) {
-        self.0[(slot / 64) as usize] |= 1 << (slot % 64);
+    /// Adds a number; one that is not below the end is left out.
+    pub(crate) fn insert(&mut self, number: u64) {
+        if let Some(word) = self.0.get_mut((number / 64) as usize) {
+            *word |= 1 << (number % 64);
+        }
     }
 
-    /// Which of the four slots from `slot` on, a multiple of four, are there: bit by bit.
-    pub(crate) fn four(&self, slot: u64) -> u64 {
-        self.0[(slot / 64) as usize] >> (slot % 64) & 15
+    /// Whether a number was added.
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    /// Which of the four numbers from `number` on, a multiple of four, were added: bit by bit.
+    pub(crate) fn four(&self, number: u64) -> u64 {
+        self.0.get((number / 64) as usize).map_or(0, |word| word >> (number % 64) & 15)
     }
 }
 

@@ -45,6 +45,11 @@ impl Bits {
         }
     }
 
+    /// How many members there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
     /// The members, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().zip((0_u32..).step_by(64)).flat_map(|(word, base)| {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rayon::prelude::*;
 use tantivy::directory::{Directory, META_LOCK};
 use tantivy::index::SegmentComponent;
 use tantivy::query::EnableScoring;
@@ -23,6 +24,7 @@ use super::{Snapshot, guard, spelling, words};
 use crate::document::{DocId, Failure, StoredPhoto};
 use crate::error::{StoreError, StoreResult};
 use crate::query::{Filter, Term};
+use crate::segments::NumberSet;
 
 /// How often opening is tried again while a writer commits: each try takes milliseconds, and
 /// so does each commit.
@@ -50,6 +52,17 @@ const COMPONENTS: [SegmentComponent; 6] = [
 pub(crate) struct PhotoSlot {
     pub(crate) slot: u64,
     pub(crate) doc: DocId,
+}
+
+/// The photos that pass a filter.
+#[derive(Debug)]
+pub(crate) struct Passing(Vec<Bits>);
+
+impl Passing {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(Bits::count).sum()
+    }
 }
 
 /// One generation of the text index.
@@ -103,35 +116,69 @@ impl TextReader {
         searcher.segment_readers().iter().map(move |reader| Segment { searcher, reader, fields })
     }
 
-    /// The photos that pass `filter`, a set for each segment.
-    fn passing(&self, filter: &Filter) -> StoreResult<Vec<Bits>> {
-        guard(&self.folder, || self.segments().map(|segment| segment.photos(filter)).collect())
+    /// The photos that pass `filter`.
+    pub(crate) fn passing(&self, filter: &Filter) -> StoreResult<Passing> {
+        guard(&self.folder, || {
+            let sets: tantivy::Result<_> =
+                self.segments().map(|segment| segment.photos(filter)).collect();
+            Ok(Passing(sets?))
+        })
     }
 
-    /// The photos that pass `filter`, by slot.
-    pub(crate) fn photos(&self, filter: &Filter) -> StoreResult<Vec<PhotoSlot>> {
-        let passing = self.passing(filter)?;
-        let mut photos = Vec::new();
+    /// Calls `each` with every photo of `passing`.
+    fn each_photo(&self, passing: &Passing, mut each: impl FnMut(PhotoSlot)) -> StoreResult<()> {
+        let slots_in_all = self.snapshot.slots;
+        let mut beyond = None;
         guard(&self.folder, || {
-            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing) {
+            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
                 let columns = segment.fast_fields();
                 let docs = columns.column_opt::<u64>(DOC)?;
                 let slots = columns.column_opt::<u64>(SLOT)?;
                 let (Some(docs), Some(slots)) = (docs, slots) else { continue };
-                photos.extend(passing.iter().filter_map(|id| {
-                    Some(PhotoSlot { slot: slots.first(id)?, doc: DocId(docs.first(id)?) })
-                }));
+                for id in passing.iter() {
+                    let (Some(slot), Some(doc)) = (slots.first(id), docs.first(id)) else {
+                        continue;
+                    };
+                    if slot < slots_in_all {
+                        each(PhotoSlot { slot, doc: DocId(doc) });
+                    } else {
+                        beyond = Some(slot);
+                    }
+                }
             }
             Ok(())
         })?;
-        photos.sort_unstable();
-        if let Some(last) = photos.last()
-            && last.slot >= self.snapshot.slots
-        {
-            let what = format!("it names slot {} of {}", last.slot, self.snapshot.slots);
-            return Err(StoreError::rewritable(&self.folder, what));
+        match beyond {
+            None => Ok(()),
+            Some(slot) => {
+                let what = format!("it names slot {slot} of {slots_in_all}");
+                Err(StoreError::rewritable(&self.folder, what))
+            }
         }
+    }
+
+    /// The photos that pass `filter`, by slot.
+    pub(crate) fn photos(&self, filter: &Filter) -> StoreResult<Vec<PhotoSlot>> {
+        self.photos_of(&self.passing(filter)?)
+    }
+
+    /// The photos of `passing`, by slot.
+    pub(crate) fn photos_of(&self, passing: &Passing) -> StoreResult<Vec<PhotoSlot>> {
+        let mut photos = Vec::with_capacity(passing.count() as usize);
+        self.each_photo(passing, |photo| photos.push(photo))?;
+        photos.par_sort_unstable();
         Ok(photos)
+    }
+
+    /// The slots and the numbers of the photos of `passing`.
+    pub(crate) fn sets_of(&self, passing: &Passing) -> StoreResult<(NumberSet, NumberSet)> {
+        let mut slots = NumberSet::new(self.snapshot.slots);
+        let mut docs = NumberSet::new(self.snapshot.next_doc);
+        self.each_photo(passing, |photo| {
+            slots.insert(photo.slot);
+            docs.insert(photo.doc.0);
+        })?;
+        Ok((slots, docs))
     }
 
     /// The photos that pass `filter`, newest first; those without a date come last, equals by
@@ -140,7 +187,7 @@ impl TextReader {
         let passing = self.passing(filter)?;
         let mut dated: Vec<(Option<i64>, DocId)> = Vec::new();
         guard(&self.folder, || {
-            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing) {
+            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
                 let columns = segment.fast_fields();
                 let Some(docs) = columns.column_opt::<u64>(DOC)? else { continue };
                 let times = columns.column_opt::<i64>(TAKEN)?;
@@ -162,7 +209,7 @@ impl TextReader {
         let mut scored = Vec::new();
         guard(&self.folder, || {
             let weight = query.weight(EnableScoring::enabled_from_searcher(&self.searcher))?;
-            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing) {
+            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
                 let Some(docs) = segment.fast_fields().column_opt::<u64>(DOC)? else { continue };
                 weight.for_each(segment, &mut |id, score| {
                     let doc = docs.first(id).filter(|_| passing.contains(id));

@@ -1,0 +1,125 @@
+//! The codes of the first stage: a cache that may be missing, short or damaged.
+
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{features, photo, problems, spec};
+use tinyfind_index::{Clause, DocId, Filter, IndexReader, IndexWriter};
+
+/// Two whole chunks of codes, and photos behind them that have none yet.
+const PHOTOS: u64 = 2500;
+
+fn write(dir: &Path, contents: std::ops::Range<u64>) {
+    let mut writer = IndexWriter::open(dir, &spec()).unwrap();
+    for content in contents {
+        writer
+            .add(photo(format!("/{}/{content}.jpg", content % 3), content), features(content))
+            .unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+fn codes(dir: &Path) -> PathBuf {
+    dir.join("coarse/codes")
+}
+
+/// Best photos of some queries: by candidates, and of all photos.
+fn answers(dir: &Path, filter: &Filter) -> [Vec<Vec<(DocId, f32)>>; 2] {
+    [0, u64::MAX].map(|bytes| {
+        let mut reader = IndexReader::open(dir).unwrap();
+        reader.compare_all_up_to(bytes);
+        let queries = (0..20).map(|content| features(content * 101 + 3).embedding);
+        queries.map(|query| reader.by_vector(query.row(1), filter, 10).unwrap()).collect()
+    })
+}
+
+#[track_caller]
+fn assert_complete(dir: &Path) {
+    for filter in
+        [Filter::default(), Filter { require: vec![Clause::Path("/2/".into())], exclude: vec![] }]
+    {
+        let [found, exact] = answers(dir, &filter);
+        // There are fewer photos than candidates: nothing may be missing.
+        assert_eq!(found, exact);
+    }
+}
+
+#[test]
+fn candidates_and_photos_behind_the_last_chunk_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 0..1000);
+    assert_complete(dir.path());
+    write(dir.path(), 1000..PHOTOS);
+    let length = fs::metadata(codes(dir.path())).unwrap().len();
+    assert_complete(dir.path());
+    write(dir.path(), PHOTOS..PHOTOS + 600);
+    assert!(fs::metadata(codes(dir.path())).unwrap().len() > length);
+    assert_complete(dir.path());
+    assert_eq!(problems(dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_keeps_its_codes_while_others_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 0..PHOTOS);
+    let mut reader = IndexReader::open(dir.path()).unwrap();
+    reader.compare_all_up_to(0);
+    let query = features(5).embedding;
+    let ask = || reader.by_vector(query.row(0), &Filter::default(), 10).unwrap();
+    let before = ask();
+    drop(IndexWriter::rebuild(dir.path(), &spec()).unwrap());
+    write(dir.path(), PHOTOS..2 * PHOTOS);
+    assert_eq!(ask(), before);
+    assert_complete(dir.path());
+}
+
+#[test]
+fn without_codes_everything_is_compared_and_the_next_writer_makes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 0..PHOTOS);
+    let whole = fs::read(codes(dir.path())).unwrap();
+    fs::remove_dir_all(dir.path().join("coarse")).unwrap();
+    assert_complete(dir.path());
+    drop(IndexWriter::open(dir.path(), &spec()).unwrap());
+    assert_eq!(fs::read(codes(dir.path())).unwrap(), whole, "the same photos have the same codes");
+    assert_complete(dir.path());
+}
+
+#[test]
+fn damage_costs_time_and_is_found_and_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 0..PHOTOS);
+    let whole = fs::read(codes(dir.path())).unwrap();
+    let chunk = (whole.len() - 64) / 2;
+    for at in [0, 20, 63, 64, 64 + chunk / 2, 63 + chunk, 64 + chunk, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 16;
+        fs::write(codes(dir.path()), &damaged).unwrap();
+        assert_complete(dir.path());
+        if at >= 64 {
+            let problems = problems(dir.path());
+            assert!(problems.len() == 1 && problems[0].contains("coarse/codes"), "{problems:?}");
+            assert!(problems[0].contains("--rebuild"), "{problems:?}");
+        }
+        drop(IndexWriter::rebuild(dir.path(), &spec()).unwrap());
+        assert_eq!(fs::read(codes(dir.path())).unwrap(), whole, "byte {at}");
+    }
+}
+
+#[test]
+fn a_file_of_any_length_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 0..PHOTOS);
+    let whole = fs::read(codes(dir.path())).unwrap();
+    let chunk = (whole.len() - 64) / 2;
+    for length in [0, 1, 63, 64, 65, 64 + chunk - 1, 64 + chunk, whole.len() - 1] {
+        fs::write(codes(dir.path()), &whole[..length]).unwrap();
+        assert_complete(dir.path());
+        drop(IndexWriter::open(dir.path(), &spec()).unwrap());
+        assert_eq!(fs::read(codes(dir.path())).unwrap(), whole, "{length} bytes");
+    }
+}
