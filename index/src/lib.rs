@@ -82,6 +82,7 @@ mod reader;
 mod recovery;
 mod segments;
 mod text;
+mod top;
 mod vectors;
 mod writer;
 

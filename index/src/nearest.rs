@@ -10,13 +10,12 @@ use crate::segments::{NumberSet, SegmentReader};
 use crate::text::PhotoSlot;
 use crate::vectors::Query;
 
-/// Up to so many bytes of vectors are compared one by one: 40,000 photos with 32 vectors of 256,
-/// which takes two quiet cores about 20 ms.
-pub(crate) const EXACT_BYTES: u64 = 40_000 * 8384;
+/// Up to so many bytes of vectors are compared one by one: 16,000 photos with 32 vectors of 256.
+pub(crate) const EXACT_BYTES: u64 = 16_000 * 8384;
 /// Photos whose exact scores decide in a larger collection.
-const CANDIDATES: usize = 4096;
+const CANDIDATES: usize = 2048;
 /// Up to so many photos are asked of the candidates; more come from an exact scan.
-const MOST_OF_CANDIDATES: usize = CANDIDATES / 4;
+const MOST_OF_CANDIDATES: usize = CANDIDATES / 2;
 
 /// Where vectors are searched.
 #[derive(Debug)]
@@ -92,11 +91,7 @@ impl Nearest<'_> {
 }
 
 /// The `limit` best, best first, equal scores by ascending number.
-pub(crate) fn best<T>(
-    mut scored: Vec<T>,
-    limit: usize,
-    rank: impl Fn(&T) -> (DocId, f32),
-) -> Vec<T> {
+fn best<T>(mut scored: Vec<T>, limit: usize, rank: impl Fn(&T) -> (DocId, f32)) -> Vec<T> {
     let order = |a: &T, b: &T| {
         let ((a, a_score), (b, b_score)) = (rank(a), rank(b));
         b_score.total_cmp(&a_score).then(a.cmp(&b))

@@ -9,10 +9,10 @@ use crate::coarse::CoarseReader;
 use crate::document::{Counts, DocId, Failure, Matrix, ModelSpec, StoredPhoto};
 use crate::error::{OpenError, SearchError, StoreError, StoreResult};
 use crate::manifest::Manifest;
-use crate::nearest::{EXACT_BYTES, Nearest, best};
+use crate::nearest::{EXACT_BYTES, Nearest};
 use crate::query::{Filter, Term};
 use crate::segments::{NumberSet, SegmentReader};
-use crate::text::{self, Passing, PhotoSlot, Snapshot, TextReader};
+use crate::text::{self, PhotoSlot, Snapshot, TextReader};
 use crate::vectors::Query;
 
 /// How often the manifest is read again because a rebuilt text index has taken the place of
@@ -124,7 +124,7 @@ impl IndexReader {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<(DocId, f32)>, SearchError> {
-        Ok(best(self.text.scored(words, filter)?, limit, |hit| *hit))
+        Ok(self.text.scored(words, filter, limit)?)
     }
 
     /// The word of captions, paths or notes that is spelt most like `word`: at most one letter
@@ -145,7 +145,7 @@ impl IndexReader {
     /// Scores lie in -1 to 1 and are exact for the stored int8 vectors, that is within 0.01 of
     /// the cosine of the originals. Best first, equal scores by ascending number.
     ///
-    /// Where the vectors of the photos that pass have at most 335 MB (40,000 photos at 32 vectors
+    /// Where the vectors of the photos that pass have at most 134 MB (16,000 photos at 32 vectors
     /// of 256; [`IndexReader::compare_all_up_to`] sets another limit), or more than 1,024 photos
     /// are asked for, every one of them is compared. Else short codes of each photo propose candidates whose exact scores decide: of the ten best, fewer
     /// than one in fifty is missed on average, and `limit` photos are returned where so many pass.
@@ -168,7 +168,7 @@ impl IndexReader {
         let prepared = Query::new(query).ok_or(SearchError::NoDirection)?;
         let nearest = self.nearest();
         let passing = if filter.is_empty() { None } else { Some(self.text.passing(filter)?) };
-        let count = passing.as_ref().map_or(self.counts().photos, Passing::count);
+        let count = passing.as_ref().map_or(self.counts().photos, |passing| passing.count());
         let Some(codes) = nearest.codes(count, limit) else {
             return Ok(match passing {
                 None => nearest.exact(&prepared, self.all_photos()?, limit)?,

@@ -139,6 +139,7 @@ impl SegmentReader {
         let mut scores = vec![0.0; slots.len()];
         slots.par_chunks(SCAN_CHUNK).zip(scores.par_chunks_mut(SCAN_CHUNK)).for_each(
             |(slots, scores)| {
+                self.vectors.fetch(slots);
                 for (slot, score) in slots.iter().zip(scores) {
                     let (scales, rows) = self.vectors.scales_and_rows(*slot);
                     *score = query.best_cosine(scales, rows);

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::SLOTS_PER_SEGMENT;
 use crate::document::{ContentHash, Matrix};
@@ -298,7 +298,10 @@ impl PartReader {
             // and recovery cuts nothing that a generation holds, so the mapped bytes neither
             // change nor vanish while this crate is the only one to touch the folder.
             let map = unsafe { MmapOptions::new().len(bytes).map(&file) };
-            maps.push(map.map_err(StoreError::io(&path))?);
+            let map = map.map_err(StoreError::io(&path))?;
+            // Records are read here and there; the system would read their neighbours as well.
+            let _ = map.advise(Advice::Random);
+            maps.push(map);
         }
         Ok(Self { folder: folder.to_owned(), layout, slots, maps })
     }
@@ -312,6 +315,16 @@ impl PartReader {
     fn record(&self, slot: u64) -> &[u8] {
         let at = self.layout.offset(slot);
         &self.maps[(slot / SLOTS_PER_SEGMENT) as usize][at..at + self.layout.record_bytes()]
+    }
+
+    /// Lets the system fetch records that are read next, which must be below the number of slots.
+    pub(super) fn fetch(&self, slots: &[u64]) {
+        for slot in slots {
+            let (at, length) = (self.layout.offset(*slot), self.layout.record_bytes());
+            let map = &self.maps[(*slot / SLOTS_PER_SEGMENT) as usize];
+            // Without it they come one page after the other.
+            let _ = map.advise_range(Advice::WillNeed, at, length);
+        }
     }
 
     /// The scales and the rows of a record, which must be below the number of slots.

@@ -80,8 +80,8 @@ pub(super) struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// The photos that pass `filter`; deleted documents and failures do not.
-    pub(super) fn photos(self, filter: &Filter) -> tantivy::Result<Bits> {
+    /// Every photo: neither deleted documents nor failures.
+    pub(super) fn photos(self) -> tantivy::Result<Bits> {
         let mut passed = Bits::empty(self.reader.max_doc());
         if let Some(numbers) = self.reader.fast_fields().column_opt::<u64>(DOC)? {
             for id in self.reader.doc_ids_alive() {
@@ -90,8 +90,13 @@ impl Segment<'_> {
                 }
             }
         }
-        self.narrow(&mut passed, filter)?;
         Ok(passed)
+    }
+
+    /// Those of `photos` that pass `filter`.
+    pub(super) fn passing(self, mut photos: Bits, filter: &Filter) -> tantivy::Result<Bits> {
+        self.narrow(&mut photos, filter)?;
+        Ok(photos)
     }
 
     /// Removes the documents that do not pass `filter`.
@@ -262,17 +267,19 @@ impl Pixels {
 
 /// The documents whose caption, path or notes hold `term`; none where it has no letter or digit.
 pub(super) fn term_query(fields: &Fields, term: &Term) -> Option<Box<dyn Query>> {
+    let any = places(fields, term)?.into_iter().map(|query| (Occur::Should, query));
+    Some(Box::new(BooleanQuery::new(any.collect())))
+}
+
+/// A query for each field in which `term` may stand.
+fn places(fields: &Fields, term: &Term) -> Option<[Box<dyn Query>; 3]> {
     let stems = [fields.caption_stem, fields.path_stem, fields.notes_stem];
     let exact = [fields.caption_exact, fields.path_exact, fields.notes_exact];
     let (words, fields) = match term {
         Term::Word(word) => (words::stems(word), stems),
         Term::Phrase(phrase) => (words::exact_words(phrase), exact),
     };
-    if words.is_empty() {
-        return None;
-    }
-    let any = fields.map(|field| (Occur::Should, words_query(field, &words)));
-    Some(Box::new(BooleanQuery::new(any.into())))
+    (!words.is_empty()).then(|| fields.map(|field| words_query(field, &words)))
 }
 
 /// The documents whose caption holds `term`; none where it has no letter or digit.
@@ -296,15 +303,19 @@ fn words_query(field: Field, words: &[String]) -> Box<dyn Query> {
 /// The documents that hold every phrase of `terms` and, where there is none, one of the
 /// words; none where nothing is asked. Scores are BM25.
 pub(super) fn any_of(fields: &Fields, terms: &[Term]) -> Option<Box<dyn Query>> {
-    let clauses: Vec<(Occur, Box<dyn Query>)> = terms
-        .iter()
-        .filter_map(|term| {
-            let occur = match term {
-                Term::Word(_) => Occur::Should,
-                Term::Phrase(_) => Occur::Must,
-            };
-            Some((occur, term_query(fields, term)?))
-        })
-        .collect();
+    // Words stand side by side, one query for each field, and not one below the other: only such a
+    // union does tantivy search without looking at every document.
+    let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+    for term in terms {
+        match term {
+            Term::Word(_) => {
+                let places = places(fields, term).into_iter().flatten();
+                clauses.extend(places.map(|query| (Occur::Should, query)));
+            }
+            Term::Phrase(_) => {
+                clauses.extend(term_query(fields, term).map(|query| (Occur::Must, query)));
+            }
+        }
+    }
     if clauses.is_empty() { None } else { Some(Box::new(BooleanQuery::new(clauses))) }
 }

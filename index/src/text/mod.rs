@@ -21,7 +21,7 @@ use tantivy::directory::error::OpenReadError;
 use crate::document::Counts;
 use crate::error::{StoreError, StoreResult};
 
-pub(crate) use reader::{Passing, PhotoSlot, TextReader};
+pub(crate) use reader::{PhotoSlot, TextReader};
 pub(crate) use schema::PhotoText;
 pub(crate) use writer::TextWriter;
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::document::{DocId, Failure, StoredPhoto};
 use crate::error::{StoreError, StoreResult};
 use crate::query::{Filter, Term};
 use crate::segments::NumberSet;
+use crate::top::Top;
 
 /// How often opening is tried again while a writer commits: each try takes milliseconds, and
 /// so does each commit.
@@ -36,6 +38,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 const VERIFIED_ON_OPEN_BYTES: u64 = 32 << 20;
 /// Blocks of stored fields kept unpacked, a segment: a page of hits needs few.
 const STORE_CACHE_BLOCKS: usize = 8;
+
+/// Photos that a ranking by words finds at least, however few are asked for.
+const LEAST_RANKED: usize = 1024;
 
 /// The files that every segment has.
 const COMPONENTS: [SegmentComponent; 6] = [
@@ -71,6 +76,9 @@ pub(crate) struct TextReader {
     fields: Fields,
     folder: PathBuf,
     snapshot: Snapshot,
+    everything: OnceLock<Vec<Bits>>,
+    /// The last filter, and what passes it.
+    last: Mutex<Option<(Filter, Arc<Passing>)>>,
 }
 
 impl TextReader {
@@ -98,7 +106,14 @@ impl TextReader {
                     let what = format!("it holds {found} documents of {expected}");
                     return Err(StoreError::rewritable(folder, what));
                 }
-                return Ok(Self { searcher, fields, folder: folder.to_owned(), snapshot });
+                return Ok(Self {
+                    searcher,
+                    fields,
+                    folder: folder.to_owned(),
+                    snapshot,
+                    everything: OnceLock::new(),
+                    last: Mutex::new(None),
+                });
             }
             thread::sleep(PAUSE);
         }
@@ -117,12 +132,29 @@ impl TextReader {
     }
 
     /// The photos that pass `filter`.
-    pub(crate) fn passing(&self, filter: &Filter) -> StoreResult<Passing> {
-        guard(&self.folder, || {
-            let sets: tantivy::Result<_> =
-                self.segments().map(|segment| segment.photos(filter)).collect();
-            Ok(Passing(sets?))
-        })
+    pub(crate) fn passing(&self, filter: &Filter) -> StoreResult<Arc<Passing>> {
+        // A query asks for words and for meaning, both with its filter.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, passing)) = last.as_ref().filter(|(known, _)| known == filter) {
+            return Ok(passing.clone());
+        }
+        let everything = self.everything()?;
+        let passing = guard(&self.folder, || {
+            let segments = self.segments().zip(everything);
+            let sets = segments.map(|(segment, photos)| segment.passing(photos.clone(), filter));
+            Ok(Arc::new(Passing(sets.collect::<tantivy::Result<_>>()?)))
+        })?;
+        *last = Some((filter.clone(), passing.clone()));
+        Ok(passing)
+    }
+
+    /// Every photo, a set for each segment.
+    fn everything(&self) -> StoreResult<&[Bits]> {
+        if let Some(everything) = self.everything.get() {
+            return Ok(everything);
+        }
+        let sets = guard(&self.folder, || self.segments().map(Segment::photos).collect())?;
+        Ok(self.everything.get_or_init(|| sets))
     }
 
     /// Calls `each` with every photo of `passing`.
@@ -159,7 +191,8 @@ impl TextReader {
 
     /// The photos that pass `filter`, by slot.
     pub(crate) fn photos(&self, filter: &Filter) -> StoreResult<Vec<PhotoSlot>> {
-        self.photos_of(&self.passing(filter)?)
+        let passing = self.passing(filter)?;
+        self.photos_of(&passing)
     }
 
     /// The photos of `passing`, by slot.
@@ -202,23 +235,43 @@ impl TextReader {
         Ok(dated.into_iter().map(|(_, doc)| doc).collect())
     }
 
-    /// The photos that pass `filter` and match `terms`, with their scores, in no order.
-    pub(crate) fn scored(&self, terms: &[Term], filter: &Filter) -> StoreResult<Vec<(DocId, f32)>> {
+    /// The best `limit` photos that pass `filter` and match `terms`, with their scores; best first,
+    /// equal scores by ascending number.
+    pub(crate) fn scored(
+        &self,
+        terms: &[Term],
+        filter: &Filter,
+        limit: usize,
+    ) -> StoreResult<Vec<(DocId, f32)>> {
         let Some(query) = filter::any_of(&self.fields, terms) else { return Ok(Vec::new()) };
-        let passing = self.passing(filter)?;
-        let mut scored = Vec::new();
+        let passing = if filter.is_empty() { None } else { Some(self.passing(filter)?) };
+        // Fewer are not looked for: so the best five are the first of the best fifty to the last
+        // bit, though sums are made in an order that depends on how many are wanted.
+        let mut best = Top::new(limit.max(LEAST_RANKED));
         guard(&self.folder, || {
             let weight = query.weight(EnableScoring::enabled_from_searcher(&self.searcher))?;
-            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
+            for (ord, segment) in self.searcher.segment_readers().iter().enumerate() {
                 let Some(docs) = segment.fast_fields().column_opt::<u64>(DOC)? else { continue };
-                weight.for_each(segment, &mut |id, score| {
-                    let doc = docs.first(id).filter(|_| passing.contains(id));
-                    scored.extend(doc.map(|doc| (DocId(doc), score)));
+                let passes = |id| match &passing {
+                    Some(passing) => passing.0[ord].contains(id),
+                    None => !segment.is_deleted(id),
+                };
+                // Documents whose score is not above the threshold are passed over; one with the
+                // same score as the worst may have a lower number.
+                let threshold = |best: &Top| best.floor().max(f32::MIN).next_down();
+                weight.for_each_pruning(threshold(&best), segment, &mut |id, score| {
+                    if score >= best.floor()
+                        && let Some(doc) = docs.first(id).filter(|_| passes(id))
+                    {
+                        best.push(score, doc);
+                    }
+                    threshold(&best)
                 })?;
             }
             Ok(())
         })?;
-        Ok(scored)
+        let best = best.sorted().into_iter().take(limit);
+        Ok(best.map(|(score, doc)| (DocId(doc), score)).collect())
     }
 
     /// The word of the index that is spelt most like `word`, see [`spelling`].

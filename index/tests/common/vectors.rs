@@ -20,10 +20,10 @@ const THINGS: u64 = 5;
 const EVENT: u64 = 36;
 
 /// A direction that follows from `seed`, of about unit length.
-fn direction(seed: u64) -> Vec<f32> {
+fn direction(seed: u64, dim: usize) -> Vec<f32> {
     // A value between -1 and 1 has a mean square of a third.
-    let scale = (3.0 / DIM as f32).sqrt();
-    noise(mixed(seed), DIM).into_iter().map(|v| v * scale).collect()
+    let scale = (3.0 / dim as f32).sqrt();
+    noise(mixed(seed), dim).into_iter().map(|v| v * scale).collect()
 }
 
 /// SplitMix64's finaliser: neighbours become strangers.
@@ -35,7 +35,7 @@ fn mixed(seed: u64) -> u64 {
 }
 
 fn sum(parts: &[(f32, &[f32])]) -> Vec<f32> {
-    let mut sum = vec![0.0; DIM];
+    let mut sum = vec![0.0; parts[0].1.len()];
     for (weight, part) in parts {
         for (sum, value) in sum.iter_mut().zip(*part) {
             *sum += weight * value;
@@ -47,6 +47,8 @@ fn sum(parts: &[(f32, &[f32])]) -> Vec<f32> {
 /// A library of `photos` photos.
 pub(crate) struct Library {
     photos: u64,
+    rows: usize,
+    dim: usize,
     common: Vec<f32>,
     queries: Vec<Vec<f32>>,
     themes: Vec<Vec<f32>>,
@@ -54,12 +56,19 @@ pub(crate) struct Library {
 
 impl Library {
     pub(crate) fn new(photos: u64) -> Self {
+        Self::of_size(photos, ROWS, DIM)
+    }
+
+    /// The same with `rows` vectors of `dim` values a photo.
+    pub(crate) fn of_size(photos: u64, rows: usize, dim: usize) -> Self {
         let themes = 200 + photos / 500;
         Self {
             photos,
-            common: direction(1),
-            queries: (0..ROWS as u64).map(|row| direction(100 + row)).collect(),
-            themes: (0..themes).map(|theme| direction(1000 + theme)).collect(),
+            rows,
+            dim,
+            common: direction(1, dim),
+            queries: (0..rows as u64).map(|row| direction(100 + row, dim)).collect(),
+            themes: (0..themes).map(|theme| direction(1000 + theme, dim)).collect(),
         }
     }
 
@@ -72,34 +81,38 @@ impl Library {
         sum(&[
             (0.55, &self.common),
             (0.45, theme),
-            (0.5, &direction(of_event + 1)),
-            (0.35, &direction(own)),
+            (0.5, &direction(of_event + 1, self.dim)),
+            (0.35, &direction(own, self.dim)),
         ])
     }
 
     /// The vectors of a photo.
     pub(crate) fn embedding(&self, photo: u64) -> Matrix {
         let things: Vec<Vec<f32>> = (0..THINGS).map(|thing| self.thing(photo, thing)).collect();
-        let rows = (0..ROWS as u64).flat_map(|row| {
-            let seed = 7_000_000_000_000 + photo * ROWS as u64 + row;
+        let rows = (0..self.rows as u64).flat_map(|row| {
+            let seed = 7_000_000_000_000 + photo * self.rows as u64 + row;
             let thing = &things[(mixed(seed ^ 0x55) % THINGS) as usize];
-            sum(&[(1.0, thing), (0.3, &self.queries[row as usize]), (0.45, &direction(seed))])
+            sum(&[
+                (1.0, thing),
+                (0.3, &self.queries[row as usize]),
+                (0.45, &direction(seed, self.dim)),
+            ])
         });
-        Matrix::new(ROWS, DIM, rows.collect())
+        Matrix::new(self.rows, self.dim, rows.collect())
     }
 
     /// A query about something that some photo shows, as far from it as texts are.
     pub(crate) fn text_query(&self, number: u64) -> Vec<f32> {
         let photo = mixed(number + 17) % self.photos;
         let thing = self.thing(photo, mixed(number) % THINGS);
-        sum(&[(1.0, &thing), (0.75, &direction(9_000_000_000_000 + number))])
+        sum(&[(1.0, &thing), (0.75, &direction(9_000_000_000_000 + number, self.dim))])
     }
 
     /// A query near a vector of some photo, as other photos of the same are.
     pub(crate) fn image_query(&self, number: u64) -> Vec<f32> {
         let photo = mixed(number + 71) % self.photos;
         let embedding = self.embedding(photo);
-        let row = embedding.row((mixed(number) % ROWS as u64) as usize);
-        sum(&[(1.0, row), (0.4, &direction(9_500_000_000_000 + number))])
+        let row = embedding.row((mixed(number) % self.rows as u64) as usize);
+        sum(&[(1.0, row), (0.4, &direction(9_500_000_000_000 + number, self.dim))])
     }
 }

@@ -1,0 +1,95 @@
+//! The best few of many, found without keeping all.
+
+/// Numbers with the highest scores; of equal scores the lower numbers.
+#[derive(Debug)]
+pub(crate) struct Top {
+    count: usize,
+    /// Nothing below this is among the best.
+    floor: f32,
+    /// Up to twice as many as are wanted.
+    kept: Vec<(f32, u64)>,
+}
+
+impl Top {
+    /// The best `count`, of none so far.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { count: count.max(1), floor: f32::NEG_INFINITY, kept: Vec::new() }
+    }
+
+    /// Scores below this need not be pushed.
+    pub(crate) fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// Adds a number; none may come twice.
+    pub(crate) fn push(&mut self, score: f32, number: u64) {
+        self.kept.push((score, number));
+        if self.kept.len() >= 2 * self.count {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.kept.len() > self.count {
+            let (_, last, _) = self.kept.select_nth_unstable_by(self.count - 1, order);
+            self.floor = last.0;
+            self.kept.truncate(self.count);
+        }
+    }
+
+    /// The best of both.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.kept.extend(other.kept);
+        self.cut();
+        self
+    }
+
+    /// The numbers, in no order.
+    pub(crate) fn numbers(mut self) -> Vec<u64> {
+        self.cut();
+        self.kept.into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Numbers and scores, best first.
+    pub(crate) fn sorted(mut self) -> Vec<(f32, u64)> {
+        self.cut();
+        self.kept.sort_unstable_by(order);
+        self.kept
+    }
+}
+
+/// Best first, equal scores by ascending number.
+fn order(a: &(f32, u64), b: &(f32, u64)) -> std::cmp::Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_do_not_depend_on_how_they_are_divided() {
+        let scored: Vec<(f32, u64)> = (0..5000_u64).map(|i| ((i * 37 % 101) as f32, i)).collect();
+        let of = |parts: usize| {
+            let parts = scored.chunks(scored.len() / parts).map(|part| {
+                let mut best = Top::new(70);
+                for (score, number) in part {
+                    if *score >= best.floor() {
+                        best.push(*score, *number);
+                    }
+                }
+                best
+            });
+            parts.reduce(Top::merge).unwrap().sorted()
+        };
+        let mut expected = scored.clone();
+        expected.sort_by(order);
+        expected.truncate(70);
+        for parts in [1, 7, 50] {
+            assert_eq!(of(parts), expected);
+        }
+        let mut few = Top::new(3);
+        few.push(1.0, 4);
+        assert_eq!(few.numbers(), [4]);
+    }
+}
