@@ -68,6 +68,13 @@
 //!
 //! `index/DESIGN.md` has the bytes, the commit protocol and what follows after a crash.
 
+// Tests of parts of the crate share helpers with those of the whole, which name it.
+#[cfg(test)]
+extern crate self as tinyfind_index;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 mod catalog;
 mod document;
 mod error;
@@ -78,6 +85,7 @@ mod query;
 mod reader;
 mod recovery;
 mod segments;
+mod steps;
 mod text;
 mod vectors;
 mod writer;

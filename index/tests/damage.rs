@@ -89,7 +89,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 fn read_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = files_of(&dir.join("text"));
     files.extend(files_of(&dir.join("segments")));
-    // Locks are empty, and the list of tantivy's files is for the writer.
+    // Locks are empty.
     files.retain(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.'));
     files.push(dir.join("manifest.json"));
     files

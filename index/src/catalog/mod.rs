@@ -92,6 +92,22 @@ impl Catalog {
         dir.join("catalog")
     }
 
+    /// Whether the index in `dir` has a catalogue, sound or not.
+    pub(crate) fn exists(dir: &Path) -> bool {
+        // The log of sled: without it there is nothing that could be read.
+        Self::folder(dir).join("db").exists()
+    }
+
+    /// Opens the catalogue of the index in `dir`, if there is one that holds a commit.
+    pub(crate) fn open_existing(dir: &Path) -> StoreResult<Option<Self>> {
+        if !Self::exists(dir) {
+            return Ok(None);
+        }
+        let store = Store::open(&Self::folder(dir))?;
+        let state = store.get(&[key::STATE])?.map(|bytes| decode(&store, &bytes)).transpose()?;
+        Ok(state.map(|state| Self { store, state }))
+    }
+
     /// Opens the catalogue of the index in `dir`, or makes an empty one with the state
     /// `fresh`.
     pub(crate) fn open(dir: &Path, fresh: State) -> StoreResult<Self> {

@@ -14,6 +14,7 @@ use super::schema::{Fields, PhotoText};
 use super::{Snapshot, guard, text_error};
 use crate::error::{StoreError, StoreResult};
 use crate::files;
+use crate::steps::{self, Step};
 
 /// Memory for documents that are not written yet: a batch of photos needs far less, and
 /// tantivy asks for 15 MB at least.
@@ -37,7 +38,8 @@ impl TextWriter {
     /// Makes an empty text index in `folder`, in the place of whatever is there.
     pub(crate) fn create(folder: &Path) -> StoreResult<Self> {
         if folder.exists() {
-            fs::remove_dir_all(folder).map_err(StoreError::io(folder))?;
+            let remove = || fs::remove_dir_all(folder);
+            steps::take(Step::Remove, folder, remove).map_err(StoreError::io(folder))?;
         }
         files::make_folder(folder)?;
         let (schema, _) = Fields::schema();
@@ -154,11 +156,13 @@ fn remove_leftovers(folder: &Path, index: &Index) -> StoreResult<()> {
     for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
         let entry = entry.map_err(StoreError::io(folder))?;
         let name = PathBuf::from(entry.file_name());
-        // tantivy's locks and its list of files begin with a dot; their drafts do as well.
+        // tantivy's locks begin with a dot.
         let is_draft = name.as_os_str().as_bytes().ends_with(DRAFT_SUFFIX.as_bytes());
         let is_hidden = name.as_os_str().as_bytes().starts_with(b".");
         if is_draft || !is_hidden && !kept.contains(&name) {
-            fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
+            let path = entry.path();
+            let remove = || fs::remove_file(&path);
+            steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
         }
     }
     drop(lock);
