@@ -76,6 +76,7 @@ extern crate self as tinyfind_index;
 mod common;
 
 mod catalog;
+mod check;
 mod document;
 mod error;
 mod files;
@@ -90,6 +91,7 @@ mod text;
 mod vectors;
 mod writer;
 
+pub use check::{CatalogCheck, IndexCheck, check};
 pub use document::{
     ContentHash, Counts, DocId, Failure, Features, FileRecord, FileStamp, FileState, Matrix,
     ModelSpec, NewPhoto, PhotoMetadata, StoredPhoto, Taken, TakenSource,

@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, PathEntry, PathRow, State};
 use crate::document::{Counts, ModelSpec};
 use crate::error::{Cure, OpenError, StoreError, StoreResult};
 use crate::files;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
 use crate::segments::SegmentWriter;
 use crate::steps::{self, Step};
 use crate::text::{self, PhotoText, Snapshot, TextWriter};
@@ -56,6 +56,7 @@ pub(crate) fn recover(
 
     let fresh = State {
         format: FORMAT,
+        written_by: WRITTEN_BY.to_owned(),
         model: spec.clone(),
         generation: 0,
         next_doc: 0,
@@ -63,10 +64,6 @@ pub(crate) fn recover(
         counts: Counts::default(),
     };
     let catalog = Catalog::open(dir, fresh)?;
-    if catalog.state().format > FORMAT {
-        let (writer, found) = ("a later version".to_owned(), catalog.state().format);
-        return Err(OpenError::NewerFormat { dir: dir.to_owned(), writer, found, newest: FORMAT });
-    }
     check_model(dir, &catalog.state().model, &spec)?;
     let generation = catalog.state().generation;
     let published = manifest.as_ref().map_or(0, |manifest| manifest.generation);
@@ -195,7 +192,9 @@ fn snapshot(catalog: &Catalog) -> Snapshot {
 pub(crate) fn drop_other_epochs(dir: &Path, epoch: u64) -> StoreResult<()> {
     for (other, path) in files::numbered_entries(&dir.join("text"))? {
         if other != epoch {
-            let remove = || fs::remove_dir_all(&path);
+            // Whatever bears a number here would take the place of a text index to come.
+            let remove =
+                || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
         }
     }

@@ -8,27 +8,11 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::model::{Model, Operation};
-use common::{features, photo, spec};
+use common::{copy, features, photo, spec};
 use tinyfind_index::{IndexReader, IndexWriter};
-
-/// Copies a file or a folder over whatever is there.
-fn copy(from: &Path, to: &Path) {
-    if from.is_file() {
-        fs::copy(from, to).unwrap();
-        return;
-    }
-    if to.exists() {
-        fs::remove_dir_all(to).unwrap();
-    }
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        copy(&entry.path(), &to.join(entry.file_name()));
-    }
-}
 
 /// An index after a first commit, with copies of its parts, and after further ones.
 struct Stopped {

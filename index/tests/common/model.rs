@@ -268,3 +268,29 @@ pub(crate) fn model_at(generation: u64) -> Model {
     }
     model
 }
+
+/// An index of a few photos, some changed later, so that it has every kind of file.
+pub(crate) fn every_kind_of_file(dir: &Path) -> Model {
+    let mut writer = IndexWriter::open(dir, &super::spec()).unwrap();
+    let mut model = Model::default();
+    let add = |path, content| Operation::Add { path, content };
+    for operation in [
+        add(0, 0),
+        add(1, 1),
+        add(2, 2),
+        add(3, 3),
+        Operation::Commit,
+        Operation::Caption { path: 1 },
+        Operation::Caption { path: 2 },
+        Operation::Fail { path: 5 },
+        Operation::Remove { path: 3 },
+        Operation::AddCopy { path: 6, of: 1 },
+        Operation::Commit,
+    ] {
+        model.apply(&operation, Some(&mut writer));
+        if let Operation::Commit = operation {
+            writer.commit().unwrap();
+        }
+    }
+    model
+}
