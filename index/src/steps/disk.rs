@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,6 +16,9 @@ use super::observer::Observer;
 
 /// What a disk writes whole or not at all.
 const BLOCK: usize = 512;
+
+/// What a file system gives a file.
+const PAGE: usize = 4096;
 
 /// Files by path below the root; nothing for a folder.
 pub(super) type Tree = BTreeMap<PathBuf, Option<Arc<[u8]>>>;
@@ -297,7 +300,16 @@ pub(super) fn put(tree: &Tree, root: &Path) {
         let path = root.join(path);
         match bytes {
             None => fs::create_dir(&path).unwrap(),
-            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            Some(bytes) => {
+                // sled's log is nearly all zeros, which need no room as a hole.
+                let file = fs::File::create(&path).unwrap();
+                file.set_len(bytes.len() as u64).unwrap();
+                for (at, page) in bytes.chunks(PAGE).enumerate() {
+                    if page.iter().any(|byte| *byte != 0) {
+                        file.write_all_at(page, (at * PAGE) as u64).unwrap();
+                    }
+                }
+            }
         }
     }
 }

@@ -39,12 +39,42 @@ pub(super) struct TextDirectory {
     folder: PathBuf,
     /// Files that are written but not durable yet.
     unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// The file that could not be written first, and why: tantivy keeps the words at most.
+    failure: Arc<Mutex<Option<(PathBuf, io::Error)>>>,
 }
 
 impl TextDirectory {
     pub(super) fn open(folder: &Path) -> Result<Self, OpenDirectoryError> {
         let mapped = MmapDirectory::open(folder)?;
-        Ok(Self { mapped, folder: folder.to_owned(), unsynced: Arc::default() })
+        let (unsynced, failure) = (Arc::default(), Arc::default());
+        Ok(Self { mapped, folder: folder.to_owned(), unsynced, failure })
+    }
+
+    /// What could not be written since this was asked last, if anything.
+    pub(super) fn take_failure(&self) -> Option<(PathBuf, io::Error)> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes a step, and notes if it fails.
+    fn take<T>(
+        &self,
+        step: Step,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.noted(path, steps::take(step, path, work))
+    }
+
+    fn noted<T>(&self, path: &Path, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            let code = error.raw_os_error().map(io::Error::from_raw_os_error);
+            let copy = code.unwrap_or_else(|| error.kind().into());
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert_with(|| (path.to_owned(), copy));
+        }
+        result
     }
 
     fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
@@ -61,7 +91,10 @@ impl TextDirectory {
         let files = std::mem::take(&mut *self.unsynced());
         // One journal commit of the file system serves all that wait for it together.
         thread::scope(|scope| {
-            let syncs: Vec<_> = files.iter().map(|file| scope.spawn(|| sync_file(file))).collect();
+            let syncs: Vec<_> = files
+                .iter()
+                .map(|file| scope.spawn(|| self.noted(file, sync_file(file))))
+                .collect();
             syncs.into_iter().try_for_each(|sync| {
                 sync.join().unwrap_or_else(|_| Err(io::Error::other("a flush failed")))
             })
@@ -83,7 +116,7 @@ impl TextDirectory {
     /// Makes the names of the files durable.
     fn sync_names(&self) -> io::Result<()> {
         let sync = || File::open(&self.folder)?.sync_all();
-        steps::take(Step::SyncFolder, &self.folder, sync)
+        self.take(Step::SyncFolder, &self.folder, sync)
     }
 }
 
@@ -105,7 +138,8 @@ struct LaterFile {
 
 impl Write for LaterFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        steps::write(&self.path, bytes, |bytes, _| self.file.write_all(bytes))?;
+        let written = steps::write(&self.path, bytes, |bytes, _| self.file.write_all(bytes));
+        self.directory.noted(&self.path, written)?;
         Ok(bytes.len())
     }
 
@@ -147,7 +181,7 @@ impl Directory for TextDirectory {
         let target = self.folder.join(path);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        let file = steps::take(Step::Create, &target, || options.open(&target));
+        let file = self.take(Step::Create, &target, || options.open(&target));
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_owned()),
             _ => OpenWriteError::wrap_io_error(error, path.to_owned()),
@@ -176,12 +210,13 @@ impl Directory for TextDirectory {
         let mut draft = target.clone().into_os_string();
         draft.push(DRAFT_SUFFIX);
         let draft = PathBuf::from(draft);
-        let mut file = steps::take(Step::Create, &draft, || File::create(&draft))?;
-        steps::write(&draft, bytes, |bytes, _| file.write_all(bytes))?;
+        let mut file = self.take(Step::Create, &draft, || File::create(&draft))?;
+        let written = steps::write(&draft, bytes, |bytes, _| file.write_all(bytes));
+        self.noted(&draft, written)?;
         if publishes {
-            steps::take(Step::SyncFile, &draft, || file.sync_all())?;
+            self.take(Step::SyncFile, &draft, || file.sync_all())?;
         }
-        steps::take(Step::Rename, &target, || fs::rename(&draft, &target))?;
+        self.take(Step::Rename, &target, || fs::rename(&draft, &target))?;
         if publishes {
             return self.sync_names();
         }
