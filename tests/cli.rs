@@ -17,5 +17,7 @@ mod journey;
 mod nano;
 #[path = "cli/queries.rs"]
 mod queries;
+#[path = "cli/upkeep.rs"]
+mod upkeep;
 #[path = "cli/usage.rs"]
 mod usage;

@@ -5,12 +5,14 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, StoreError, StoreResult};
+use crate::steps::{self, Step};
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> StoreResult<()> {
     // Only Unix lets a folder be opened and flushed; elsewhere renames are durable by themselves.
     if cfg!(unix) {
-        File::open(dir).and_then(|folder| folder.sync_all()).map_err(StoreError::io(dir))?;
+        let sync = || File::open(dir).and_then(|folder| folder.sync_all());
+        steps::take(Step::SyncFolder, dir, sync).map_err(StoreError::io(dir))?;
     }
     Ok(())
 }
@@ -24,7 +26,8 @@ pub(crate) fn sync_tree(dir: &Path) -> StoreResult<()> {
             sync_tree(&path)?;
             continue;
         }
-        match File::open(&path).and_then(|file| file.sync_all()) {
+        let sync = || File::open(&path).and_then(|file| file.sync_all());
+        match steps::take(Step::SyncFile, &path, sync) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(StoreError::io(&path)(error));
             }
@@ -39,7 +42,8 @@ pub(crate) fn make_folder(dir: &Path) -> StoreResult<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+    let make = || fs::create_dir_all(dir);
+    steps::take(Step::MakeFolder, dir, make).map_err(StoreError::io(dir))?;
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
 }
 
@@ -48,10 +52,10 @@ pub(crate) fn make_folder(dir: &Path) -> StoreResult<()> {
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> StoreResult<()> {
     let draft = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = File::create(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
+        let mut file = steps::take(Step::Create, &draft, || File::create(&draft))?;
+        steps::write(&draft, bytes, |bytes, _| file.write_all(bytes))?;
+        steps::take(Step::SyncFile, &draft, || file.sync_all())?;
+        steps::take(Step::Rename, path, || fs::rename(&draft, path))
     };
     write().map_err(StoreError::io(path))?;
     path.parent().map_or(Ok(()), sync_folder)

@@ -69,7 +69,15 @@
 //!
 //! `index/DESIGN.md` has the bytes, the commit protocol and what follows after a crash.
 
+// Tests of parts of the crate share helpers with those of the whole, which name it.
+#[cfg(test)]
+extern crate self as tinyfind_index;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 mod catalog;
+mod check;
 mod coarse;
 mod document;
 mod error;
@@ -81,11 +89,13 @@ mod query;
 mod reader;
 mod recovery;
 mod segments;
+mod steps;
 mod text;
 mod top;
 mod vectors;
 mod writer;
 
+pub use check::{CatalogCheck, IndexCheck, check};
 pub use document::{
     ContentHash, Counts, DocId, Failure, Features, FileRecord, FileStamp, FileState, Matrix,
     ModelSpec, NewPhoto, PhotoMetadata, StoredPhoto, Taken, TakenSource,

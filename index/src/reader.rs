@@ -263,7 +263,7 @@ impl IndexReader {
         Ok(self.segments.embedding(self.slot(doc)?)?.1)
     }
 
-    fn slot(&self, doc: DocId) -> Result<u64, SearchError> {
+    pub(crate) fn slot(&self, doc: DocId) -> Result<u64, SearchError> {
         self.text.slot(doc)?.ok_or(SearchError::UnknownDoc { doc })
     }
 

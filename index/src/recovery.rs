@@ -11,12 +11,14 @@ use crate::catalog::{Catalog, PathEntry, PathRow, State};
 use crate::document::{Counts, ModelSpec};
 use crate::error::{Cure, OpenError, StoreError, StoreResult};
 use crate::files;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
 use crate::segments::SegmentWriter;
+use crate::steps::{self, Step};
 use crate::text::{self, PhotoText, Snapshot, TextWriter};
 
 /// The parts of an index, at the same generation.
 pub(crate) struct Recovered {
+    pub(crate) spec: ModelSpec,
     /// As it stood on disk, if it was whole.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) catalog: Catalog,
@@ -26,7 +28,13 @@ pub(crate) struct Recovered {
 }
 
 /// Opens the index in `dir`, whose lock is held; makes an empty one where there is none.
-pub(crate) fn recover(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Recovered, OpenError> {
+///
+/// Without a `spec` the index has to be there and to name its model.
+pub(crate) fn recover(
+    dir: &Path,
+    spec: Option<&ModelSpec>,
+    rebuild: bool,
+) -> Result<Recovered, OpenError> {
     let manifest = match Manifest::read(dir) {
         Ok(manifest) => Some(manifest),
         // The catalogue knows all that a manifest says.
@@ -37,12 +45,18 @@ pub(crate) fn recover(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Rec
         }
         Err(error) => return Err(error),
     };
-    if let Some(manifest) = &manifest {
-        check_model(dir, &manifest.model, spec)?;
+    let named = manifest.as_ref().map(|manifest| manifest.model.clone());
+    let spec = match spec.cloned().or_else(|| named.clone()) {
+        Some(spec) => spec,
+        None => model_of_catalog(dir)?,
+    };
+    if let Some(named) = &named {
+        check_model(dir, named, &spec)?;
     }
 
     let fresh = State {
         format: FORMAT,
+        written_by: WRITTEN_BY.to_owned(),
         model: spec.clone(),
         generation: 0,
         next_doc: 0,
@@ -50,18 +64,14 @@ pub(crate) fn recover(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Rec
         counts: Counts::default(),
     };
     let catalog = Catalog::open(dir, fresh)?;
-    if catalog.state().format > FORMAT {
-        let (writer, found) = ("a later version".to_owned(), catalog.state().format);
-        return Err(OpenError::NewerFormat { dir: dir.to_owned(), writer, found, newest: FORMAT });
-    }
-    check_model(dir, &catalog.state().model, spec)?;
+    check_model(dir, &catalog.state().model, &spec)?;
     let generation = catalog.state().generation;
     let published = manifest.as_ref().map_or(0, |manifest| manifest.generation);
     if generation < published {
         let what = format!("it ends at commit {generation}, the manifest names {published}");
         return Err(StoreError::lost(&Catalog::folder(dir), what).into());
     }
-    let segments = SegmentWriter::open(dir, spec, catalog.state().next_slot)?;
+    let segments = SegmentWriter::open(dir, &spec, catalog.state().next_slot)?;
 
     let epoch = match &manifest {
         Some(manifest) => manifest.text_epoch,
@@ -72,7 +82,14 @@ pub(crate) fn recover(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Rec
         Some(text) => (text, epoch),
         None => (rebuild_text(dir, epoch + 1, &catalog)?, epoch + 1),
     };
-    Ok(Recovered { manifest, catalog, segments, text, text_epoch })
+    Ok(Recovered { spec, manifest, catalog, segments, text, text_epoch })
+}
+
+/// The model that the catalogue names, for want of a manifest.
+fn model_of_catalog(dir: &Path) -> Result<ModelSpec, OpenError> {
+    let catalog = Catalog::open_existing(dir)?;
+    let lost = || StoreError::lost(&Catalog::folder(dir), "it names no model");
+    Ok(catalog.ok_or_else(lost)?.state().model.clone())
 }
 
 /// Refuses an index of another model.
@@ -175,7 +192,10 @@ fn snapshot(catalog: &Catalog) -> Snapshot {
 pub(crate) fn drop_other_epochs(dir: &Path, epoch: u64) -> StoreResult<()> {
     for (other, path) in files::numbered_entries(&dir.join("text"))? {
         if other != epoch {
-            fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+            // Whatever bears a number here would take the place of a text index to come.
+            let remove =
+                || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
         }
     }
     Ok(())

@@ -66,7 +66,7 @@ impl IndexWriter {
     /// [`OpenError::NewerFormat`] for an index that is not this version's to change,
     /// [`OpenError::Corrupt`] when something is lost that nothing can restore.
     pub fn open(dir: &Path, spec: &ModelSpec) -> Result<Self, OpenError> {
-        Self::open_with(dir, spec, false)
+        Self::open_with(dir, Some(spec), false)
     }
 
     /// Like [`IndexWriter::open`], and writes manifest and text index anew from the catalogue
@@ -76,20 +76,32 @@ impl IndexWriter {
     ///
     /// See [`IndexWriter::open`].
     pub fn rebuild(dir: &Path, spec: &ModelSpec) -> Result<Self, OpenError> {
-        Self::open_with(dir, spec, true)
+        Self::open_with(dir, Some(spec), true)
     }
 
-    fn open_with(dir: &Path, spec: &ModelSpec, rebuild: bool) -> Result<Self, OpenError> {
+    /// Like [`IndexWriter::rebuild`], for an index that is there, with the model that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Missing`] without an index; else see [`IndexWriter::open`].
+    pub fn restore(dir: &Path) -> Result<Self, OpenError> {
+        if !Manifest::path(dir).exists() && !Catalog::exists(dir) {
+            return Err(OpenError::Missing { dir: dir.to_owned() });
+        }
+        Self::open_with(dir, None, true)
+    }
+
+    fn open_with(dir: &Path, spec: Option<&ModelSpec>, rebuild: bool) -> Result<Self, OpenError> {
         files::make_folder(dir)?;
         let lock = WriterLock::take(dir)?;
-        let Recovered { manifest, catalog, segments, text, text_epoch } =
+        let Recovered { spec, manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
         let coarse = CoarseWriter::open(dir, spec, rebuild).map_err(OpenError::from);
         let coarse = coarse
             .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
         let mut writer = Self {
             dir: dir.to_owned(),
-            spec: spec.clone(),
+            spec,
             catalog,
             segments,
             coarse: coarse.ok(),

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
-use common::model::{Model, Operation};
+use common::model::{model_at, operations};
 use common::{noise, spec};
 use tinyfind_index::{IndexReader, IndexWriter};
 
@@ -21,36 +21,6 @@ const FOLDER: &str = "TINYFIND_CRASH_TEST_FOLDER";
 
 /// How many times a writer is killed.
 const KILLS: usize = 15;
-
-/// What the commit `generation` changes: always something.
-fn operations(generation: u64) -> Vec<Operation> {
-    let picks = noise(generation + 3, 24);
-    let pick = |i: usize, below: u8| (picks[i].midpoint(1.0) * f32::from(below)) as u8 % below;
-    let mut operations: Vec<Operation> = (0..8)
-        .map(|i| {
-            let (path, other) = (pick(3 * i, 20), pick(3 * i + 1, 20));
-            match pick(3 * i + 2, 9) {
-                0 => Operation::Remove { path },
-                1 => Operation::Rename { from: path, to: other },
-                2 => Operation::AddCopy { path, of: other },
-                3 => Operation::Fail { path },
-                4 | 5 => Operation::Caption { path },
-                _ => Operation::Add { path, content: other },
-            }
-        })
-        .collect();
-    operations.push(Operation::Add { path: 30, content: pick(0, 20) });
-    operations
-}
-
-/// The state after a number of commits.
-fn model_at(generation: u64) -> Model {
-    let mut model = Model::default();
-    for operation in (1..=generation).flat_map(operations) {
-        model.apply(&operation, None);
-    }
-    model
-}
 
 /// Commits until `limit`, and says so after each.
 fn write(dir: &Path, limit: u64) {

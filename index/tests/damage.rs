@@ -7,37 +7,11 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::model::{Model, Operation};
-use common::{features, photo, spec};
+use common::model::every_kind_of_file as index;
+use common::{features, files_of, photo, spec};
 use tinyfind_index::{
     Cure, Filter, IndexReader, IndexWriter, OpenError, SearchError, StoredPhoto, Term,
 };
-
-/// An index of a few photos, some changed later, so that it has every kind of file.
-fn index(dir: &Path) -> Model {
-    let mut writer = IndexWriter::open(dir, &spec()).unwrap();
-    let mut model = Model::default();
-    let add = |path, content| Operation::Add { path, content };
-    for operation in [
-        add(0, 0),
-        add(1, 1),
-        add(2, 2),
-        add(3, 3),
-        Operation::Commit,
-        Operation::Caption { path: 1 },
-        Operation::Caption { path: 2 },
-        Operation::Fail { path: 5 },
-        Operation::Remove { path: 3 },
-        Operation::AddCopy { path: 6, of: 1 },
-        Operation::Commit,
-    ] {
-        model.apply(&operation, Some(&mut writer));
-        if let Operation::Commit = operation {
-            writer.commit().unwrap();
-        }
-    }
-    model
-}
 
 /// All that a reader can be asked, as far as it answers.
 fn answers(dir: &Path) -> Result<Vec<String>, (PathBuf, String)> {
@@ -71,25 +45,11 @@ fn answers(dir: &Path) -> Result<Vec<String>, (PathBuf, String)> {
     })
 }
 
-fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(files_of(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
-
 /// Files that readers depend on.
 fn read_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = files_of(&dir.join("text"));
     files.extend(files_of(&dir.join("segments")));
-    // Locks are empty, and the list of tantivy's files is for the writer.
+    // Locks are empty.
     files.retain(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.'));
     files.push(dir.join("manifest.json"));
     files

@@ -4,54 +4,28 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use common::{features, photo, spec, stamp};
-use tinyfind_index::{Counts, DocId, Filter, IndexReader, IndexWriter, OpenError, Term};
+use common::growing::{assert_grown, grow, open};
+use common::spec;
+use tinyfind_index::{IndexReader, IndexWriter, OpenError};
 
 /// Names the folder of the index to the process that writes.
 const FOLDER: &str = "TINYFIND_TOGETHER_TEST_FOLDER";
 
-/// Commits until `enough`: generation `g` holds `3 g` photos, the first `g` of them captioned,
-/// and one failure, whose reason is new each time.
-fn write(dir: &Path, mut enough: impl FnMut(u64) -> bool) {
-    let mut writer = IndexWriter::open(dir, &spec()).unwrap();
-    let mut generation = writer.commit().unwrap();
-    while !enough(generation) {
-        let next = generation + 1;
-        for i in 0..3 {
-            let content = 3 * generation + i;
-            writer.add(photo(format!("/p/{content}.jpg"), content), features(content)).unwrap();
-        }
-        writer.set_caption(DocId(generation), &format!("caption {generation}")).unwrap();
-        writer.fail("/broken".as_ref(), stamp(1), &format!("try {next}")).unwrap();
-        generation = writer.commit().unwrap();
-        assert_eq!(generation, next);
-    }
-}
+/// What the other process does there.
+const TASK: &str = "TINYFIND_TOGETHER_TEST_TASK";
 
-/// Compares all that `reader` says with what its generation holds.
-fn assert_whole(reader: &IndexReader) {
-    let generation = reader.generation();
-    let (photos, failed) = (3 * generation, u64::from(generation > 0));
-    assert_eq!(reader.counts(), Counts { photos, captioned: generation, failed });
-    assert_eq!(reader.by_filter(&Filter::default(), usize::MAX).unwrap().len() as u64, photos);
-    let captions = [Term::Word("caption".to_owned())];
-    let captioned = reader.by_words(&captions, &Filter::default(), usize::MAX).unwrap();
-    assert_eq!(captioned.len() as u64, generation);
-    let query = features(0).embedding.row(0).to_vec();
-    let near = reader.by_vector(&query, &Filter::default(), usize::MAX).unwrap();
-    assert_eq!(near.len() as u64, photos);
-    if generation > 0 {
-        assert_eq!(reader.failures().unwrap()[0].reason, format!("try {generation}"));
-        let last = DocId(photos - 1);
-        let expected = features(photos - 1).visual_tokens.values[0];
-        assert!((reader.visual_tokens(last).unwrap().values[0] - expected).abs() < 0.01);
-        assert_eq!(reader.photo(DocId(photos)).unwrap(), None);
+/// Commits until `enough`.
+fn write(dir: &Path, mut enough: impl FnMut(u64) -> bool) {
+    let (mut writer, mut generation) = open(dir, &spec()).unwrap();
+    while !enough(generation) {
+        generation = grow(&mut writer, &spec(), generation).unwrap();
     }
 }
 
@@ -64,7 +38,7 @@ fn read(dir: &Path, enough: u64) {
         assert!(started.elapsed() < Duration::from_secs(60), "{seen} generations seen");
         match IndexReader::open(dir) {
             Ok(reader) => {
-                assert_whole(&reader);
+                assert_grown(&reader);
                 assert!(reader.generation() >= last, "a generation was taken back");
                 seen += u64::from(reader.generation() > last);
                 last = reader.generation();
@@ -77,7 +51,7 @@ fn read(dir: &Path, enough: u64) {
     }
     let first = first.unwrap();
     assert!(first.generation() < last);
-    assert_whole(&first);
+    assert_grown(&first);
     assert_eq!(IndexReader::open(dir).unwrap().check().unwrap().problems, [""; 0]);
 }
 
@@ -94,31 +68,52 @@ fn readers_see_whole_generations_while_a_thread_writes() {
     });
 }
 
-/// Writes until killed when the folder is named, else a little, so that it is a test as well.
+/// Does its task where one is named, else writes a little, so that it is a test as well.
 #[test]
 fn the_other_process_writes_whole_generations() {
-    if let Some(folder) = env::var_os(FOLDER) {
-        return write(folder.as_ref(), |_| false);
+    if let (Some(folder), Ok(task)) = (env::var_os(FOLDER), env::var(TASK)) {
+        let dir = Path::new(&folder);
+        return match task.as_str() {
+            "read" => read(dir, 8),
+            "write" => write(dir, |_| false),
+            // Every generation by another writer, and every fourth in a text written anew.
+            _ => loop {
+                let (mut writer, generation) = open(dir, &spec()).unwrap();
+                grow(&mut writer, &spec(), generation).unwrap();
+                drop(writer);
+                if generation % 4 == 3 {
+                    drop(IndexWriter::restore(dir).unwrap());
+                }
+            },
+        };
     }
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), |generation| generation == 4);
     let reader = IndexReader::open(dir.path()).unwrap();
     assert_eq!(reader.generation(), 4);
-    assert_whole(&reader);
+    assert_grown(&reader);
 }
 
 /// A process that is killed with the test.
 struct OtherProcess(Child);
 
 impl OtherProcess {
-    fn write(dir: &Path) -> Self {
+    fn start(task: &str, dir: &Path) -> Self {
         let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "the_other_process_writes_whole_generations"])
+            .args(["--exact", "the_other_process_writes_whole_generations", "--nocapture"])
             .env(FOLDER, dir)
+            .env(TASK, task)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn();
         Self(child.unwrap())
+    }
+
+    /// Waits for its end, which must be a good one.
+    fn join(mut self) {
+        let mut told = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{told}");
     }
 }
 
@@ -132,7 +127,7 @@ impl Drop for OtherProcess {
 #[test]
 fn readers_see_whole_generations_while_another_process_writes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = OtherProcess::write(dir.path());
+    let mut writer = OtherProcess::start("write", dir.path());
     read(dir.path(), 12);
     let error = IndexWriter::open(dir.path(), &spec()).unwrap_err();
     let text = error.to_string();
@@ -143,7 +138,7 @@ fn readers_see_whole_generations_while_another_process_writes() {
     writer.0.wait().unwrap();
     let writer = IndexWriter::open(dir.path(), &spec()).unwrap();
     drop(writer);
-    assert_whole(&IndexReader::open(dir.path()).unwrap());
+    assert_grown(&IndexReader::open(dir.path()).unwrap());
 }
 
 #[test]
@@ -157,7 +152,7 @@ fn readers_see_whole_generations_while_the_text_is_rebuilt() {
             while !done.load(Ordering::Relaxed) || opened == 0 {
                 let reader = IndexReader::open(dir.path()).unwrap();
                 assert_eq!(reader.generation(), 5);
-                assert_whole(&reader);
+                assert_grown(&reader);
                 opened += 1;
             }
         });
@@ -167,4 +162,18 @@ fn readers_see_whole_generations_while_the_text_is_rebuilt() {
         done.store(true, Ordering::Relaxed);
         assert!(reader.join().is_ok());
     });
+}
+
+#[test]
+fn several_processes_read_whole_generations_while_others_write_and_rebuild() {
+    for task in ["write", "write and rebuild"] {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = OtherProcess::start(task, dir.path());
+        let readers: Vec<_> = (0..4).map(|_| OtherProcess::start("read", dir.path())).collect();
+        for reader in readers {
+            reader.join();
+        }
+        drop(writer);
+        assert!(tinyfind_index::check(dir.path()).unwrap().is_sound());
+    }
 }

@@ -157,7 +157,7 @@ fn check_model(globals: &Globals, made_by: Option<&ModelSpec>) -> Finding {
 }
 
 /// What to do about a damaged index.
-const HEAL: &str = "write anew what can be: `tinyfind index --rebuild FOLDER`";
+const HEAL: &str = "write anew what can be: `tinyfind index --rebuild`";
 
 /// Whether the index opens, and every checksum and reference in it holds.
 fn check_index(index: Result<IndexReader, OpenError>) -> Vec<Finding> {

@@ -14,7 +14,7 @@ use super::globals::Globals;
 use super::printer::Printer;
 use super::progress::{Progress, Speaker};
 use super::report::hinted;
-use super::{Outcome, folders, open, positive, units};
+use super::{Outcome, folders, open, positive, units, upkeep};
 use crate::crawl::Pattern;
 use crate::indexer::{self, IndexRequest, Phase, Planned, Reporter, Summary};
 
@@ -29,11 +29,16 @@ Examples:
   tinyfind index ~/Photos
   tinyfind index ~/Photos /mnt/camera --exclude thumbnails --exclude '*.gif'
   tinyfind index --retry-failed ~/Photos
+  tinyfind index --check
 
-Exit codes: 0 all is indexed, 2 something failed or the run was stopped.")]
+JSON keys of --check: index, sound, generation, photos, captioned, failed, contents,
+unused_records (null where the index cannot be opened), catalog (state: checked,
+damaged or skipped; paths, contents, is_ahead; reason), problems.
+Exit codes: 0 all is indexed or sound, 2 something failed or is damaged, or the run
+was stopped.")]
 pub(crate) struct IndexArgs {
     /// Folders and files to index
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present_any = ["check", "rebuild"], value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     /// Leave out files and folders whose name or path matches; photos that match leave the index
@@ -57,9 +62,19 @@ pub(crate) struct IndexArgs {
     #[arg(long)]
     prune: bool,
 
-    /// Write the text index anew from the catalogue
+    /// Write the text index anew from the catalogue; without PATH do nothing else, and need no
+    /// model
     #[arg(long)]
     rebuild: bool,
+
+    /// Look at no photo, but verify every checksum of the index and every reference from one
+    /// part of it to another
+    #[arg(long, conflicts_with_all = ["paths", "rebuild", "prune", "retry_failed"])]
+    check: bool,
+
+    /// Print what the check found as one JSON object
+    #[arg(long, requires = "check")]
+    json: bool,
 
     /// Threads that read photos [default: one for each core]
     #[arg(long, short = 'j', value_name = "N", value_parser = positive)]
@@ -72,6 +87,12 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
     let folder = folders::index(globals)?;
+    if args.check {
+        return upkeep::check(&folder, args.json, printer);
+    }
+    if args.rebuild && args.paths.is_empty() {
+        return upkeep::rebuild(&folder, printer);
+    }
     // The model of the index goes on with it, whichever else is installed.
     let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
     let mut vlm = open::open_bundle(globals, made_by.as_ref(), printer)?;

@@ -27,6 +27,7 @@ mod search;
 mod status;
 mod train;
 mod units;
+mod upkeep;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;

@@ -2,6 +2,7 @@
 //!
 //! Changes are staged and visible at once; [`Catalog::apply`] makes them durable together.
 
+mod check;
 mod store;
 
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{ContentHash, Counts, DocId, FileStamp, ModelSpec, PhotoMetadata};
-use crate::error::{StoreError, StoreResult};
+use crate::error::{OpenError, StoreError, StoreResult};
+use crate::manifest::{FORMAT, WRITTEN_BY};
 use store::Store;
 
 /// First bytes of the keys, one a kind of row. `DESIGN.md` lists what follows each.
@@ -37,6 +39,9 @@ mod key {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) format: u32,
+    /// Name and version of the crate that wrote the last commit.
+    #[serde(default)]
+    pub(crate) written_by: String,
     pub(crate) model: ModelSpec,
     /// Number of the last commit.
     pub(crate) generation: u64,
@@ -45,6 +50,14 @@ pub(crate) struct State {
     /// The slot that the next content gets; all below are in the segments.
     pub(crate) next_slot: u64,
     pub(crate) counts: Counts,
+}
+
+/// The members of [`State`] that no format may change, so that a newer one can be named.
+#[derive(Deserialize)]
+struct Envelope {
+    format: u32,
+    #[serde(default)]
+    written_by: String,
 }
 
 /// What the catalogue says of one path.
@@ -92,17 +105,36 @@ impl Catalog {
         dir.join("catalog")
     }
 
+    /// Whether the index in `dir` has a catalogue, sound or not.
+    pub(crate) fn exists(dir: &Path) -> bool {
+        // The log of sled: without it there is nothing that could be read.
+        Self::folder(dir).join("db").exists()
+    }
+
+    /// Opens the catalogue of the index in `dir`, if there is one that holds a commit.
+    ///
+    /// # Errors
+    ///
+    /// `NewerFormat`, `Corrupt` or `Io`.
+    pub(crate) fn open_existing(dir: &Path) -> Result<Option<Self>, OpenError> {
+        if !Self::exists(dir) {
+            return Ok(None);
+        }
+        let store = Store::open(&Self::folder(dir))?;
+        let state = read_state(dir, &store)?;
+        Ok(state.map(|state| Self { store, state }))
+    }
+
     /// Opens the catalogue of the index in `dir`, or makes an empty one with the state
     /// `fresh`.
-    pub(crate) fn open(dir: &Path, fresh: State) -> StoreResult<Self> {
+    ///
+    /// # Errors
+    ///
+    /// `NewerFormat`, `Corrupt` or `Io`.
+    pub(crate) fn open(dir: &Path, fresh: State) -> Result<Self, OpenError> {
         let store = Store::open(&Self::folder(dir))?;
-        match store.get(&[key::STATE])? {
-            Some(bytes) => {
-                let state = decode(&store, &bytes)?;
-                Ok(Self { store, state })
-            }
-            None => Ok(Self { store, state: fresh }),
-        }
+        let state = read_state(dir, &store)?.unwrap_or(fresh);
+        Ok(Self { store, state })
     }
 
     /// The state as of now.
@@ -281,6 +313,7 @@ impl Catalog {
             self.store.put(path_key(key::CHANGED, path), Vec::new());
         }
         self.state.generation += 1;
+        WRITTEN_BY.clone_into(&mut self.state.written_by);
         self.put(vec![key::STATE], &self.state.clone())?;
         self.store.apply()
     }
@@ -301,6 +334,21 @@ impl Catalog {
         let bytes = bytes.map_err(|_| StoreError::lost(self.store.path(), "a key is too short"))?;
         Ok(u64::from_be_bytes(bytes))
     }
+}
+
+/// The state of the catalogue of the index in `dir`; none before the first commit.
+fn read_state(dir: &Path, store: &Store) -> Result<Option<State>, OpenError> {
+    let Some(bytes) = store.get(&[key::STATE])? else { return Ok(None) };
+    let Envelope { format, written_by } = decode(store, &bytes)?;
+    if format > FORMAT {
+        return Err(OpenError::NewerFormat {
+            dir: dir.to_owned(),
+            writer: written_by,
+            found: format,
+            newest: FORMAT,
+        });
+    }
+    Ok(Some(decode(store, &bytes)?))
 }
 
 fn decode<T: DeserializeOwned>(store: &Store, bytes: &[u8]) -> StoreResult<T> {
@@ -331,4 +379,37 @@ fn holder_prefix(hash: &ContentHash) -> Vec<u8> {
 
 fn holder_key(hash: &ContentHash, doc: DocId) -> Vec<u8> {
     [&[key::HOLDER], hash.0.as_slice(), &doc.0.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{features, photo, spec};
+    use crate::{IndexWriter, check};
+
+    #[test]
+    fn a_catalogue_of_a_newer_format_is_refused_with_both_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+        writer.add(photo("/a", 1), features(1)).unwrap();
+        writer.commit().unwrap();
+        drop(writer);
+        let mut catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
+        assert_eq!(catalog.state().written_by, WRITTEN_BY);
+        // As a later version would leave it: of what it says more, this one knows nothing.
+        let later = br#"{"format":9,"written_by":"tinyfind-index 4.0","generation":"a1"}"#;
+        catalog.store.put(vec![key::STATE], later.to_vec());
+        catalog.store.apply().unwrap();
+        drop(catalog);
+        let errors = [
+            IndexWriter::open(dir.path(), &spec()).unwrap_err(),
+            IndexWriter::restore(dir.path()).unwrap_err(),
+            check(dir.path()).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, OpenError::NewerFormat { found: 9, .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains("tinyfind-index 4.0") && text.contains(WRITTEN_BY), "{text}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{StoreError, StoreResult};
 use crate::files;
+use crate::steps::{self, Step};
 
 /// Pages that sled keeps in memory: the catalogue is read path by path, once a run.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -36,7 +37,9 @@ impl Store {
         let started = Instant::now();
         loop {
             // sled checks its log with assertions: damage may end in a panic.
-            let opened = catch_unwind(AssertUnwindSafe(|| config(path).open()))
+            let open = || Ok(catch_unwind(AssertUnwindSafe(|| config(path).open())));
+            let opened = steps::take(Step::Open, path, open)
+                .map_err(StoreError::io(path))?
                 .map_err(|_| StoreError::lost(path, "sled cannot make sense of it"))?;
             match opened {
                 Ok(tree) => return Ok(Self { tree, staged: BTreeMap::new(), path: path.into() }),
@@ -92,17 +95,19 @@ impl Store {
                 None => batch.remove(key),
             }
         }
-        let write = AssertUnwindSafe(|| {
-            self.tree.apply_batch(batch)?;
-            self.tree.flush()
-        });
-        catch_unwind(write)
-            .map_err(|_| StoreError::lost(&self.path, "sled cannot make sense of it"))?
-            .map_err(sled_error(&self.path))?;
+        self.take(Step::Apply, || self.tree.apply_batch(batch))?;
+        self.take(Step::Flush, || self.tree.flush().map(|_| ()))?;
         // On Linux sled hands its log to the disk with `sync_file_range`, which flushes neither the
         // size of the file nor the cache of the disk; values in files of their own it flushes
         // nowhere.
         files::sync_tree(&self.path)
+    }
+
+    fn take(&self, step: Step, work: impl FnOnce() -> sled::Result<()>) -> StoreResult<()> {
+        steps::take(step, &self.path, || Ok(catch_unwind(AssertUnwindSafe(work))))
+            .map_err(StoreError::io(&self.path))?
+            .map_err(|_| StoreError::lost(&self.path, "sled cannot make sense of it"))?
+            .map_err(sled_error(&self.path))
     }
 }
 

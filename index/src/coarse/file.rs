@@ -14,6 +14,7 @@ use super::{CHUNK_SLOTS, GROUP_SLOTS, REPRESENTATIVES};
 use crate::document::{Matrix, ModelSpec};
 use crate::error::{StoreError, StoreResult};
 use crate::files;
+use crate::steps::{self, Step};
 
 /// Bytes before the first chunk.
 const HEAD_BYTES: usize = 64;
@@ -147,13 +148,15 @@ impl CoarseWriter {
                     chunks = 0;
                 }
             }
-            match fs::remove_file(&path) {
+            match steps::take(Step::Remove, &path, || fs::remove_file(&path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let options = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-            let file = options?;
-            file.write_all_at(&layout.head(), 0)?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true);
+            let file = steps::take(Step::Create, &path, || options.open(&path))?;
+            let write = |bytes: &[u8], at: usize| file.write_all_at(bytes, at as u64);
+            steps::write(&path, &layout.head(), write)?;
             Ok((file, 0))
         };
         let (file, chunks) = open().map_err(StoreError::io(&path))?;
@@ -172,11 +175,13 @@ impl CoarseWriter {
             let end = wanted.min(self.chunks + CHUNKS_AT_ONCE);
             for chunk in self.chunks..end {
                 let bytes = self.layout.encode(chunk, read)?;
-                self.file
-                    .write_all_at(&bytes, self.layout.offset(chunk) as u64)
-                    .map_err(StoreError::io(&self.path))?;
+                let offset = self.layout.offset(chunk);
+                let write =
+                    |bytes: &[u8], at: usize| self.file.write_all_at(bytes, (offset + at) as u64);
+                steps::write(&self.path, &bytes, write).map_err(StoreError::io(&self.path))?;
             }
-            self.file.sync_data().map_err(StoreError::io(&self.path))?;
+            steps::take(Step::SyncFile, &self.path, || self.file.sync_data())
+                .map_err(StoreError::io(&self.path))?;
             self.chunks = end;
         }
         Ok(())

@@ -10,6 +10,7 @@ use memmap2::{Advice, Mmap, MmapOptions};
 use super::SLOTS_PER_SEGMENT;
 use crate::document::{ContentHash, Matrix};
 use crate::error::{StoreError, StoreResult};
+use crate::steps::{self, Step};
 use crate::vectors::{dequantize, quantize, row_stride};
 
 /// Bytes before the first record.
@@ -180,7 +181,8 @@ impl PartWriter {
             let path = entry.map_err(StoreError::io(folder))?.path();
             let Some(segment) = layout.segment_of(&path) else { continue };
             if segment * SLOTS_PER_SEGMENT >= slots {
-                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+                let remove = || fs::remove_file(&path);
+                steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
             }
         }
         for segment in 0..slots.div_ceil(SLOTS_PER_SEGMENT) {
@@ -189,7 +191,8 @@ impl PartWriter {
             let file = open_whole(&path, &layout, segment, bytes)?;
             if file.metadata().map_err(StoreError::io(&path))?.len() > bytes as u64 {
                 let file = OpenOptions::new().write(true).open(&path);
-                file.and_then(|file| file.set_len(bytes as u64)).map_err(StoreError::io(&path))?;
+                let cut = || file.and_then(|file| file.set_len(bytes as u64));
+                steps::take(Step::Cut, &path, cut).map_err(StoreError::io(&path))?;
             }
         }
         Ok(Self {
@@ -222,26 +225,23 @@ impl PartWriter {
         }
         if let Some((_, file)) = &self.current {
             self.dirty = true;
-            file.write_all_at(
-                &self.layout.encode(slot, hash, matrix),
-                self.layout.offset(slot) as u64,
-            )
-            .map_err(StoreError::io(&path))?;
+            let (record, offset) =
+                (self.layout.encode(slot, hash, matrix), self.layout.offset(slot));
+            let write = |bytes: &[u8], at| file.write_all_at(bytes, (offset + at) as u64);
+            steps::write(&path, &record, write).map_err(StoreError::io(&path))?;
         }
         Ok(())
     }
 
     fn file_for_writing(&mut self, path: &Path, segment: u64) -> StoreResult<File> {
         let open = || -> io::Result<(File, bool)> {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = steps::take(Step::Create, path, || options.open(path))?;
             let is_new = file.metadata()?.len() == 0;
             if is_new {
-                file.write_all_at(&self.layout.head(segment), 0)?;
+                let write = |bytes: &[u8], at| file.write_all_at(bytes, at as u64);
+                steps::write(path, &self.layout.head(segment), write)?;
             }
             Ok((file, is_new))
         };
@@ -268,7 +268,8 @@ impl PartWriter {
         let current = self.current.as_ref().filter(|_| self.dirty);
         for (segment, file) in self.full.iter().chain(current) {
             let path = self.layout.path(&self.folder, *segment);
-            file.sync_data().map_err(StoreError::io(&path))?;
+            let sync = || file.sync_data();
+            steps::take(Step::SyncFile, &path, sync).map_err(StoreError::io(&path))?;
         }
         self.full.clear();
         self.dirty = false;

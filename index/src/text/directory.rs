@@ -3,6 +3,10 @@
 //! tantivy flushes each file of a commit when it is written, about fifteen one after the other.
 //! Nothing depends on them before `meta.json` names them, so here they are flushed together,
 //! at once, just before that. What is durable after a commit is the same.
+//!
+//! The list of its files that tantivy writes again with each of them is not kept at all: it is
+//! read off the folder, which nobody else writes to. A list that a loss of power left empty or
+//! torn would keep everybody from opening the index.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -19,8 +23,12 @@ use tantivy::directory::{
     TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
 };
 
+use crate::steps::{self, Step};
+
 /// The file that publishes a commit.
 pub(super) const META_FILE: &str = "meta.json";
+/// Where tantivy thinks that the list of its files is.
+const LIST_FILE: &str = ".managed.json";
 /// Ends the names of files that are about to take the place of another.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 
@@ -31,17 +39,51 @@ pub(super) struct TextDirectory {
     folder: PathBuf,
     /// Files that are written but not durable yet.
     unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// The file that could not be written first, and why: tantivy keeps the words at most.
+    failure: Arc<Mutex<Option<(PathBuf, io::Error)>>>,
 }
 
 impl TextDirectory {
     pub(super) fn open(folder: &Path) -> Result<Self, OpenDirectoryError> {
         let mapped = MmapDirectory::open(folder)?;
-        Ok(Self { mapped, folder: folder.to_owned(), unsynced: Arc::default() })
+        let (unsynced, failure) = (Arc::default(), Arc::default());
+        Ok(Self { mapped, folder: folder.to_owned(), unsynced, failure })
+    }
+
+    /// What could not be written since this was asked last, if anything.
+    pub(super) fn take_failure(&self) -> Option<(PathBuf, io::Error)> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes a step, and notes if it fails.
+    fn take<T>(
+        &self,
+        step: Step,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.noted(path, steps::take(step, path, work))
+    }
+
+    fn noted<T>(&self, path: &Path, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            let code = error.raw_os_error().map(io::Error::from_raw_os_error);
+            let copy = code.unwrap_or_else(|| error.kind().into());
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert_with(|| (path.to_owned(), copy));
+        }
+        result
     }
 
     fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         // Names are inserted and taken whole: a panic elsewhere left no half of one.
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_unsynced(&self, path: &Path) {
+        self.unsynced().insert(path.to_owned());
     }
 
     /// Makes every file written so far durable, and their names.
@@ -51,41 +93,68 @@ impl TextDirectory {
         thread::scope(|scope| {
             let syncs: Vec<_> = files
                 .iter()
-                .map(|file| scope.spawn(move || sync_file(&self.folder.join(file))))
+                .map(|file| scope.spawn(|| self.noted(file, sync_file(file))))
                 .collect();
             syncs.into_iter().try_for_each(|sync| {
                 sync.join().unwrap_or_else(|_| Err(io::Error::other("a flush failed")))
             })
         })?;
-        File::open(&self.folder)?.sync_all()
+        self.sync_names()
+    }
+
+    /// What tantivy would have written into [`LIST_FILE`].
+    fn list_of_files(&self) -> io::Result<Vec<u8>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            // Locks begin with a dot; a name that is no text is not tantivy's.
+            files.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
+        }
+        Ok(serde_json::to_vec(&files)?)
+    }
+
+    /// Makes the names of the files durable.
+    fn sync_names(&self) -> io::Result<()> {
+        let sync = || File::open(&self.folder)?.sync_all();
+        self.take(Step::SyncFolder, &self.folder, sync)
     }
 }
 
 /// Makes a file durable; one that is gone needs nothing.
 fn sync_file(path: &Path) -> io::Result<()> {
-    match File::open(path) {
+    steps::take(Step::SyncFile, path, || match File::open(path) {
         Ok(file) => file.sync_data(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-    }
+    })
 }
 
 /// A file that is flushed later.
-struct LaterFile(File);
+struct LaterFile {
+    file: File,
+    path: PathBuf,
+    directory: TextDirectory,
+}
 
 impl Write for LaterFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let written = steps::write(&self.path, bytes, |bytes, _| self.file.write_all(bytes));
+        self.directory.noted(&self.path, written)?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
 impl TerminatingWrite for LaterFile {
     fn terminate_ref(&mut self, _: AntiCallToken) -> io::Result<()> {
-        self.flush()
+        self.flush()?;
+        // Noted at its end as well: a commit may have flushed the first half of what a merge
+        // was writing.
+        self.directory.note_unsynced(&self.path);
+        Ok(())
     }
 }
 
@@ -95,8 +164,13 @@ impl Directory for TextDirectory {
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        self.unsynced().remove(path);
-        self.mapped.delete(path)
+        self.unsynced().remove(&self.folder.join(path));
+        let delete = || Ok(self.mapped.delete(path));
+        let deleted = steps::take(Step::Remove, &self.folder.join(path), delete);
+        deleted.map_err(|error| DeleteError::IoError {
+            io_error: Arc::new(error),
+            filepath: path.to_owned(),
+        })?
     }
 
     fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
@@ -104,20 +178,30 @@ impl Directory for TextDirectory {
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.folder.join(path));
+        let target = self.folder.join(path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let file = self.take(Step::Create, &target, || options.open(&target));
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_owned()),
             _ => OpenWriteError::wrap_io_error(error, path.to_owned()),
         })?;
-        self.unsynced().insert(path.to_owned());
-        Ok(BufWriter::new(Box::new(LaterFile(file))))
+        self.note_unsynced(&target);
+        Ok(BufWriter::new(Box::new(LaterFile { file, path: target, directory: self.clone() })))
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        if path == Path::new(LIST_FILE) {
+            let list = self.list_of_files();
+            return list.map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()));
+        }
         self.mapped.atomic_read(path)
     }
 
     fn atomic_write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if path == Path::new(LIST_FILE) {
+            return Ok(());
+        }
         let publishes = path == Path::new(META_FILE);
         if publishes {
             self.sync_all()?;
@@ -125,16 +209,18 @@ impl Directory for TextDirectory {
         let target = self.folder.join(path);
         let mut draft = target.clone().into_os_string();
         draft.push(DRAFT_SUFFIX);
-        let mut file = File::create(&draft)?;
-        file.write_all(bytes)?;
+        let draft = PathBuf::from(draft);
+        let mut file = self.take(Step::Create, &draft, || File::create(&draft))?;
+        let written = steps::write(&draft, bytes, |bytes, _| file.write_all(bytes));
+        self.noted(&draft, written)?;
         if publishes {
-            file.sync_all()?;
+            self.take(Step::SyncFile, &draft, || file.sync_all())?;
         }
-        fs::rename(&draft, &target)?;
+        self.take(Step::Rename, &target, || fs::rename(&draft, &target))?;
         if publishes {
-            return File::open(&self.folder)?.sync_all();
+            return self.sync_names();
         }
-        self.unsynced().insert(path.to_owned());
+        self.note_unsynced(&target);
         Ok(())
     }
 

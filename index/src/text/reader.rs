@@ -84,7 +84,7 @@ pub(crate) struct TextReader {
 impl TextReader {
     /// Opens the newest generation in `folder`, whatever a writer does meanwhile.
     pub(crate) fn open(folder: &Path) -> StoreResult<Self> {
-        let index = open_index(folder)?;
+        let index = open_index(folder, None)?;
         let fields = Fields::schema().1;
         for _ in 0..ATTEMPTS {
             let before = guard(folder, || index.load_metas())?;
@@ -377,12 +377,15 @@ impl TextReader {
     }
 }
 
-/// Opens what tantivy has in `folder`.
-pub(super) fn open_index(folder: &Path) -> StoreResult<Index> {
+/// Opens what tantivy has in `folder`, through `directory` where one is given.
+pub(super) fn open_index(folder: &Path, directory: Option<&TextDirectory>) -> StoreResult<Index> {
     if !folder.is_dir() {
         return Err(StoreError::rewritable(folder, "it is missing"));
     }
-    let index = guard(folder, || Index::open(TextDirectory::open(folder)?))?;
+    let index = guard(folder, || match directory {
+        Some(directory) => Index::open(directory.clone()),
+        None => Index::open(TextDirectory::open(folder)?),
+    })?;
     if index.schema() != Fields::schema().0 {
         return Err(StoreError::rewritable(folder, "its fields are not those of this format"));
     }

@@ -14,6 +14,7 @@ use super::schema::{Fields, PhotoText};
 use super::{Snapshot, guard, text_error};
 use crate::error::{StoreError, StoreResult};
 use crate::files;
+use crate::steps::{self, Step};
 
 /// Memory for documents that are not written yet: a batch of photos needs far less, and
 /// tantivy asks for 15 MB at least.
@@ -31,25 +32,30 @@ pub(crate) struct TextWriter {
     writer: Option<IndexWriter>,
     fields: Fields,
     folder: PathBuf,
+    /// Of the writer as well: it tells which file could not be written.
+    directory: TextDirectory,
 }
 
 impl TextWriter {
     /// Makes an empty text index in `folder`, in the place of whatever is there.
     pub(crate) fn create(folder: &Path) -> StoreResult<Self> {
         if folder.exists() {
-            fs::remove_dir_all(folder).map_err(StoreError::io(folder))?;
+            let remove = || fs::remove_dir_all(folder);
+            steps::take(Step::Remove, folder, remove).map_err(StoreError::io(folder))?;
         }
         files::make_folder(folder)?;
         let (schema, _) = Fields::schema();
-        let index = guard(folder, || {
+        let directory = guard(folder, || Ok(TextDirectory::open(folder)?))?;
+        let made = guard(folder, || {
             let settings = tantivy::IndexSettings {
                 docstore_compress_dedicated_thread: false,
                 ..Default::default()
             };
-            let directory = TextDirectory::open(folder)?;
+            let directory = directory.clone();
             Index::builder().schema(schema).settings(settings).open_or_create(directory)
-        })?;
-        Self::start(folder, &index)
+        });
+        let index = explain(&directory, made)?;
+        Self::start(folder, &index, directory)
     }
 
     /// Opens the text index in `folder`; tells which generation it holds.
@@ -61,30 +67,32 @@ impl TextWriter {
         if !folder.is_dir() {
             return Err(StoreError::rewritable(folder, "it is missing"));
         }
-        let index = open_index(folder)?;
+        let directory = guard(folder, || Ok(TextDirectory::open(folder)?))?;
+        let index = open_index(folder, Some(&directory))?;
         check_files(folder, &index, u64::MAX)?;
         let metas = guard(folder, || index.load_metas())?;
         let snapshot = snapshot_of(folder, &metas)?;
         remove_leftovers(folder, &index)?;
-        let writer = Self::start(folder, &index)?;
+        let writer = Self::start(folder, &index, directory)?;
         Ok((writer, snapshot))
     }
 
-    fn start(folder: &Path, index: &Index) -> StoreResult<Self> {
+    fn start(folder: &Path, index: &Index, directory: TextDirectory) -> StoreResult<Self> {
         Fields::register_analyzers(index);
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(MEMORY_BUDGET_IN_BYTES)
             .num_worker_threads(1)
             .num_merge_threads(1)
             .build();
-        let writer: IndexWriter = guard(folder, || index.writer_with_options(options))?;
+        let writer = guard(folder, || index.writer_with_options(options));
+        let writer: IndexWriter = explain(&directory, writer)?;
         let mut policy = LogMergePolicy::default();
         policy.set_min_num_segments(SEGMENTS_TO_MERGE);
         policy.set_min_layer_size(SMALL_SEGMENT_DOCUMENTS);
         policy.set_del_docs_ratio_before_merge(DELETED_SHARE);
         writer.set_merge_policy(Box::new(policy));
         let fields = Fields::schema().1;
-        Ok(Self { writer: Some(writer), fields, folder: folder.to_owned() })
+        Ok(Self { writer: Some(writer), fields, folder: folder.to_owned(), directory })
     }
 
     fn writer(&mut self) -> StoreResult<&mut IndexWriter> {
@@ -113,7 +121,8 @@ impl TextWriter {
         let folder = self.folder.clone();
         let document = document.map_err(|error| StoreError::io(&folder)(error.into()))?;
         let added = self.writer()?.add_document(document);
-        added.map(|_| ()).map_err(|error| text_error(&folder, &error))
+        let added = added.map(|_| ()).map_err(|error| text_error(&folder, &error));
+        explain(&self.directory, added)
     }
 
     /// Publishes everything added and removed as the generation of `snapshot`, durably.
@@ -122,13 +131,22 @@ impl TextWriter {
         let payload = snapshot.to_payload();
         let payload = payload.map_err(|error| StoreError::io(&folder)(error.into()))?;
         let writer = self.writer()?;
-        guard(&folder, || {
+        let committed = guard(&folder, || {
             let mut commit = writer.prepare_commit()?;
             commit.set_payload(&payload);
             commit.commit()
-        })?;
-        Ok(())
+        });
+        explain(&self.directory, committed.map(|_| ()))
     }
+}
+
+/// Puts the file that could not be written in the place of what tantivy makes of it: a full disk
+/// is no damage.
+fn explain<T>(directory: &TextDirectory, result: StoreResult<T>) -> StoreResult<T> {
+    result.map_err(|error| match directory.take_failure() {
+        Some((path, source)) => StoreError::Io { path, source },
+        None => error,
+    })
 }
 
 impl Drop for TextWriter {
@@ -154,11 +172,13 @@ fn remove_leftovers(folder: &Path, index: &Index) -> StoreResult<()> {
     for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
         let entry = entry.map_err(StoreError::io(folder))?;
         let name = PathBuf::from(entry.file_name());
-        // tantivy's locks and its list of files begin with a dot; their drafts do as well.
+        // tantivy's locks begin with a dot.
         let is_draft = name.as_os_str().as_bytes().ends_with(DRAFT_SUFFIX.as_bytes());
         let is_hidden = name.as_os_str().as_bytes().starts_with(b".");
         if is_draft || !is_hidden && !kept.contains(&name) {
-            fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
+            let path = entry.path();
+            let remove = || fs::remove_file(&path);
+            steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
         }
     }
     drop(lock);

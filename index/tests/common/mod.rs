@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "every test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they may")]
 
+pub(crate) mod growing;
 pub(crate) mod model;
 pub(crate) mod vectors;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tinyfind_index::{
@@ -96,4 +98,40 @@ pub(crate) fn docs(scored: &[(DocId, f32)]) -> Vec<DocId> {
 /// Every problem that a check finds.
 pub(crate) fn problems(dir: &Path) -> Vec<String> {
     IndexReader::open(dir).unwrap().check().unwrap().problems
+}
+
+/// A folder in memory where the system has one, for tests that make thousands of files.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Every file at and below `folder`.
+pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_of(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Copies a file or a folder over whatever is there.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
 }

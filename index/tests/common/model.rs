@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tinyfind_index::{
-    Counts, DocId, Failure, FileRecord, FileState, Filter, IndexReader, IndexWriter,
+    Counts, DocId, Failure, FileRecord, FileStamp, FileState, Filter, IndexReader, IndexWriter,
 };
 
-use super::{features, hash, photo, stamp};
+use super::{features, hash, noise, photo, stamp};
 
 /// One change, in terms of few paths and contents, so that they meet often.
 #[derive(Debug, Clone)]
@@ -121,6 +121,11 @@ impl Model {
         self.contents.retain(|content, _| held.contains(content));
     }
 
+    /// The stamp of a path that is there.
+    pub(crate) fn stamp(&self, number: u8) -> FileStamp {
+        stamp(self.files[&path(number)].0)
+    }
+
     fn place(&mut self, path: &Path, content: u64) -> DocId {
         let doc = DocId(self.next_doc);
         self.next_doc += 1;
@@ -232,4 +237,60 @@ impl Model {
             self.photos().count()
         });
     }
+}
+
+/// What the commit `generation` changes: always something.
+pub(crate) fn operations(generation: u64) -> Vec<Operation> {
+    let picks = noise(generation + 3, 24);
+    let pick = |i: usize, below: u8| (picks[i].midpoint(1.0) * f32::from(below)) as u8 % below;
+    let mut operations: Vec<Operation> = (0..8)
+        .map(|i| {
+            let (path, other) = (pick(3 * i, 20), pick(3 * i + 1, 20));
+            match pick(3 * i + 2, 9) {
+                0 => Operation::Remove { path },
+                1 => Operation::Rename { from: path, to: other },
+                2 => Operation::AddCopy { path, of: other },
+                3 => Operation::Fail { path },
+                4 | 5 => Operation::Caption { path },
+                _ => Operation::Add { path, content: other },
+            }
+        })
+        .collect();
+    operations.push(Operation::Add { path: 30, content: pick(0, 20) });
+    operations
+}
+
+/// The state after a number of commits.
+pub(crate) fn model_at(generation: u64) -> Model {
+    let mut model = Model::default();
+    for operation in (1..=generation).flat_map(operations) {
+        model.apply(&operation, None);
+    }
+    model
+}
+
+/// An index of a few photos, some changed later, so that it has every kind of file.
+pub(crate) fn every_kind_of_file(dir: &Path) -> Model {
+    let mut writer = IndexWriter::open(dir, &super::spec()).unwrap();
+    let mut model = Model::default();
+    let add = |path, content| Operation::Add { path, content };
+    for operation in [
+        add(0, 0),
+        add(1, 1),
+        add(2, 2),
+        add(3, 3),
+        Operation::Commit,
+        Operation::Caption { path: 1 },
+        Operation::Caption { path: 2 },
+        Operation::Fail { path: 5 },
+        Operation::Remove { path: 3 },
+        Operation::AddCopy { path: 6, of: 1 },
+        Operation::Commit,
+    ] {
+        model.apply(&operation, Some(&mut writer));
+        if let Operation::Commit = operation {
+            writer.commit().unwrap();
+        }
+    }
+    model
 }
