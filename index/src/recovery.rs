@@ -156,13 +156,28 @@ pub(crate) fn write_text<'a>(
     catalog: &Catalog,
     changed: impl Iterator<Item = &'a PathBuf>,
 ) -> StoreResult<()> {
+    stage_text(text, catalog, changed)?;
+    commit_text(text, catalog)
+}
+
+/// Publishes the text that was staged as the catalogue's generation.
+pub(crate) fn commit_text(text: &mut TextWriter, catalog: &Catalog) -> StoreResult<()> {
+    text.commit(&snapshot(catalog))
+}
+
+/// Prepares the text of `changed` as the catalogue has it; nobody sees it before a commit.
+pub(crate) fn stage_text<'a>(
+    text: &mut TextWriter,
+    catalog: &Catalog,
+    changed: impl Iterator<Item = &'a PathBuf>,
+) -> StoreResult<()> {
     for path in changed {
         text.remove(path)?;
         if let Some(row) = catalog.path(path)? {
             add_text(text, catalog, path, &row)?;
         }
     }
-    text.commit(&snapshot(catalog))
+    Ok(())
 }
 
 fn add_text(

@@ -24,7 +24,7 @@ impl Top {
     /// Adds a number; none may come twice.
     pub(crate) fn push(&mut self, score: f32, number: u64) {
         self.kept.push((score, number));
-        if self.kept.len() >= 2 * self.count {
+        if self.kept.len() >= self.count.saturating_mul(2) {
             self.cut();
         }
     }

@@ -1,7 +1,9 @@
 //! Writing an index: changes are staged, then committed together.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::catalog::{Catalog, PathEntry, PathRow};
 use crate::coarse::CoarseWriter;
@@ -12,7 +14,7 @@ use crate::document::{
 use crate::error::{OpenError, StoreResult, WriteError};
 use crate::files::{self, WriterLock};
 use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
-use crate::recovery::{Recovered, drop_other_epochs, recover, write_text};
+use crate::recovery::{Recovered, commit_text, drop_other_epochs, recover, stage_text};
 use crate::segments::SegmentWriter;
 use crate::text::TextWriter;
 
@@ -96,7 +98,7 @@ impl IndexWriter {
         let lock = WriterLock::take(dir)?;
         let Recovered { spec, manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
-        let coarse = CoarseWriter::open(dir, spec, rebuild).map_err(OpenError::from);
+        let coarse = CoarseWriter::open(dir, &spec, rebuild).map_err(OpenError::from);
         let coarse = coarse
             .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
         let mut writer = Self {
@@ -325,9 +327,17 @@ impl IndexWriter {
         if self.pending > 0 {
             self.interrupted = true;
             // The order is the protocol: see DESIGN.md before touching it.
-            self.segments.sync()?;
-            self.catalog.apply(self.changed.iter())?;
-            write_text(&mut self.text, &self.catalog, self.changed.iter())?;
+            let Self { segments, text, catalog, changed, .. } = self;
+            // What the disk and what the processor has to do go on at the same time.
+            let (synced, staged) = thread::scope(|scope| {
+                let synced = scope.spawn(|| segments.sync());
+                let staged = stage_text(text, catalog, changed.iter());
+                (synced.join().unwrap_or_else(|panic| resume_unwind(panic)), staged)
+            });
+            synced?;
+            staged?;
+            catalog.apply(changed.iter())?;
+            commit_text(text, catalog)?;
             self.manifest().write(&self.dir)?;
             self.changed.clear();
             self.pending = 0;
