@@ -1,5 +1,8 @@
 //! Reading an index: one generation, from beginning to end.
 
+mod photos;
+mod rows;
+
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
