@@ -24,7 +24,7 @@
 //! | 4 | the program: one verb a file, no work of its own | [`cli`], `main.rs` |
 //! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`], [`eval`], [`demo`] |
 //! | 2 | the model on candle | [`model`] |
-//! | 1 | folders to files to pixels; the contract with a model | [`crawl`], [`decode`], [`vlm`] |
+//! | 1 | folders to files to pixels; the contract with a model; photos as JSON | [`crawl`], [`decode`], [`vlm`], [`json`] |
 //! | 0 | catalogue, text and vectors; no model, no pixels, no terminal | crate [`tinyfind_index`] |
 //!
 //! # The way of a photo
@@ -65,6 +65,7 @@
 
 pub mod crawl;
 pub mod decode;
+pub mod json;
 pub mod vlm;
 
 pub mod model;

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("crawl", 1),
     ("decode", 1),
+    ("json", 1),
     ("vlm", 1),
     ("model", 2),
     ("indexer", 3),

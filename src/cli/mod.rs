@@ -17,6 +17,7 @@ mod globals;
 mod hits;
 mod index;
 mod last_search;
+mod listing;
 mod model;
 mod open;
 mod photos;
