@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("crawl", 1),
     ("decode", 1),
     ("json", 1),
@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 13] = [
     ("indexer", 3),
     ("search", 3),
     ("ask", 3),
+    ("similar", 3),
     ("train", 3),
     ("eval", 3),
     ("demo", 3),

@@ -25,6 +25,7 @@ mod printer;
 mod progress;
 mod report;
 mod search;
+mod similar;
 mod status;
 mod train;
 mod units;
@@ -56,6 +57,8 @@ enum Command {
     Index(index::IndexArgs),
     /// Find photos by what they show
     Search(search::SearchArgs),
+    /// Find photos that look like another one
+    Similar(similar::SimilarArgs),
     /// Ask about photos
     Ask(ask::AskArgs),
     /// Say what photos show
@@ -153,6 +156,7 @@ fn dispatch(
         Command::Demo(args) => demo::run(args, globals, printer),
         Command::Index(args) => index::run(args, globals, printer),
         Command::Search(args) => search::run(args, globals, printer),
+        Command::Similar(args) => similar::run(args, globals, printer),
         Command::Ask(args) => ask::run(args, globals, printer),
         Command::Caption(args) => caption::run(args, globals, printer),
         Command::Status(args) => status::run(args, globals, printer),
