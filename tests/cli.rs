@@ -13,6 +13,8 @@ mod evaluation;
 mod golden;
 #[path = "cli/journey.rs"]
 mod journey;
+#[path = "cli/likeness.rs"]
+mod likeness;
 #[path = "cli/nano.rs"]
 mod nano;
 #[path = "cli/queries.rs"]

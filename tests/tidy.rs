@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("crawl", 1),
     ("decode", 1),
     ("json", 1),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("search", 3),
     ("ask", 3),
     ("similar", 3),
+    ("duplicates", 3),
     ("train", 3),
     ("eval", 3),
     ("demo", 3),

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 const MARK: &str = "\u{e0d5}";
 
 /// Verbs whose arguments are a query, or end in one.
-const VERBS: [&str; 2] = ["search", "similar"];
+const VERBS: [&str; 3] = ["search", "similar", "duplicates-report"];
 
 /// The dash back in its place.
 pub(super) fn unmark(argument: &str) -> String {
@@ -185,6 +185,10 @@ mod tests {
     fn every_verb_with_a_query_has_excluded_words() {
         assert_eq!(marked("tinyfind similar a.jpg -path:x"), "tinyfind similar a.jpg ~path:x");
         assert_eq!(marked("tinyfind similar -t 5 2 -night"), "tinyfind similar -t 5 2 ~night");
+        for verb in ["duplicates-report", "duplicates"] {
+            let line = |sign: &str| format!("tinyfind -q {verb} -f --exact {sign}path:x");
+            assert_eq!(marked(&line("-")), line("~"));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod caption;
 mod completions;
 mod demo;
 mod doctor;
+mod duplicates;
 mod eval;
 mod exclusions;
 mod failures;
@@ -63,6 +64,9 @@ enum Command {
     Ask(ask::AskArgs),
     /// Say what photos show
     Caption(caption::CaptionArgs),
+    /// List photos that are there twice, and which to keep; deletes nothing
+    #[command(visible_alias = "duplicates")]
+    DuplicatesReport(duplicates::DuplicatesArgs),
     /// Show what the index holds and how far it has come
     Status(status::StatusArgs),
     /// List the files that could not be indexed, and why
@@ -159,6 +163,7 @@ fn dispatch(
         Command::Similar(args) => similar::run(args, globals, printer),
         Command::Ask(args) => ask::run(args, globals, printer),
         Command::Caption(args) => caption::run(args, globals, printer),
+        Command::DuplicatesReport(args) => duplicates::run(args, globals, printer),
         Command::Status(args) => status::run(args, globals, printer),
         Command::Failures(args) => failures::run(args, globals, printer),
         Command::Doctor(args) => doctor::run(args, globals, printer),
