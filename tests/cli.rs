@@ -8,6 +8,8 @@ mod demo;
 mod env;
 #[path = "cli/evaluation.rs"]
 mod evaluation;
+#[path = "cli/export.rs"]
+mod export;
 #[allow(unreachable_pub, reason = "shared by test binaries")]
 #[path = "common/golden.rs"]
 mod golden;

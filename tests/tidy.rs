@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("crawl", 1),
     ("decode", 1),
     ("json", 1),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 15] = [
     ("ask", 3),
     ("similar", 3),
     ("duplicates", 3),
+    ("export", 3),
     ("train", 3),
     ("eval", 3),
     ("demo", 3),

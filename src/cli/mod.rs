@@ -12,10 +12,12 @@ mod doctor;
 mod duplicates;
 mod eval;
 mod exclusions;
+mod export;
 mod failures;
 mod folders;
 mod globals;
 mod hits;
+mod import_captions;
 mod index;
 mod last_search;
 mod listing;
@@ -67,6 +69,10 @@ enum Command {
     /// List photos that are there twice, and which to keep; deletes nothing
     #[command(visible_alias = "duplicates")]
     DuplicatesReport(duplicates::DuplicatesArgs),
+    /// Write all that the index knows as JSON, a photo a line
+    Export(export::ExportArgs),
+    /// Put captions of an export back into the index, without a model
+    ImportCaptions(import_captions::ImportCaptionsArgs),
     /// Show what the index holds and how far it has come
     Status(status::StatusArgs),
     /// List the files that could not be indexed, and why
@@ -164,6 +170,8 @@ fn dispatch(
         Command::Ask(args) => ask::run(args, globals, printer),
         Command::Caption(args) => caption::run(args, globals, printer),
         Command::DuplicatesReport(args) => duplicates::run(args, globals, printer),
+        Command::Export(args) => export::run(args, globals, printer),
+        Command::ImportCaptions(args) => import_captions::run(args, globals, printer),
         Command::Status(args) => status::run(args, globals, printer),
         Command::Failures(args) => failures::run(args, globals, printer),
         Command::Doctor(args) => doctor::run(args, globals, printer),
