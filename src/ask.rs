@@ -94,12 +94,18 @@ fn stored(
     reader: &IndexReader,
     subject: &Subject,
 ) -> std::result::Result<Option<Photo>, SearchError> {
-    let Some(photo) = find(reader, subject)?.filter(|photo| is_current(&photo.path, photo.hash))
-    else {
-        return Ok(None);
-    };
+    let Some(photo) = current(reader, subject)? else { return Ok(None) };
     let visual_tokens = reader.visual_tokens(photo.doc)?;
     Ok(Some(Photo { path: photo.path, visual_tokens, caption: photo.caption }))
+}
+
+/// The photo that the index has of `subject`, if that is what its file shows, or if the file is
+/// gone.
+pub(crate) fn current(
+    reader: &IndexReader,
+    subject: &Subject,
+) -> std::result::Result<Option<StoredPhoto>, SearchError> {
+    Ok(find(reader, subject)?.filter(|photo| is_current(&photo.path, photo.hash)))
 }
 
 /// The photo that the index has at the path of `subject`, unless that is another one by now and

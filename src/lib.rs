@@ -22,9 +22,9 @@
 //! | floor | what | modules |
 //! |---|---|---|
 //! | 4 | the program: one verb a file, no work of its own | [`cli`], `main.rs` |
-//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`train`], [`eval`], [`demo`] |
+//! | 3 | the jobs | [`indexer`], [`search`], [`ask`], [`similar`], [`duplicates`], [`export`], [`train`], [`eval`], [`demo`] |
 //! | 2 | the model on candle | [`model`] |
-//! | 1 | folders to files to pixels; the contract with a model | [`crawl`], [`decode`], [`vlm`] |
+//! | 1 | folders to files to pixels; the contract with a model; photos as JSON | [`crawl`], [`decode`], [`vlm`], [`json`] |
 //! | 0 | catalogue, text and vectors; no model, no pixels, no terminal | crate [`tinyfind_index`] |
 //!
 //! # The way of a photo
@@ -65,15 +65,19 @@
 
 pub mod crawl;
 pub mod decode;
+pub mod json;
 pub mod vlm;
 
 pub mod model;
 
 pub mod ask;
 pub mod demo;
+pub mod duplicates;
 pub mod eval;
+pub mod export;
 pub mod indexer;
 pub mod search;
+pub mod similar;
 pub mod train;
 
 pub mod cli;

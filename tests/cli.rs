@@ -8,11 +8,15 @@ mod demo;
 mod env;
 #[path = "cli/evaluation.rs"]
 mod evaluation;
+#[path = "cli/export.rs"]
+mod export;
 #[allow(unreachable_pub, reason = "shared by test binaries")]
 #[path = "common/golden.rs"]
 mod golden;
 #[path = "cli/journey.rs"]
 mod journey;
+#[path = "cli/likeness.rs"]
+mod likeness;
 #[path = "cli/nano.rs"]
 mod nano;
 #[path = "cli/queries.rs"]

@@ -6,14 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate with their floors; [`floor_of`] matches the first path component.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 16] = [
     ("crawl", 1),
     ("decode", 1),
+    ("json", 1),
     ("vlm", 1),
     ("model", 2),
     ("indexer", 3),
     ("search", 3),
     ("ask", 3),
+    ("similar", 3),
+    ("duplicates", 3),
+    ("export", 3),
     ("train", 3),
     ("eval", 3),
     ("demo", 3),

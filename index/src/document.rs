@@ -22,6 +22,31 @@ impl ContentHash {
     pub fn to_hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
+
+    /// The hash of these 64 hexadecimal digits; none for any other text.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        blake3::Hash::from_hex(digits).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+/// 64 bits of what a picture looks like: they stay nearly the same where it is stored anew,
+/// resized, or made a little brighter, and differ in about half where it is another picture.
+///
+/// 0 stands for a picture without structure (a blank page, a black frame), which cannot be told
+/// from another by such bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PictureHash(pub u64);
+
+impl PictureHash {
+    /// Whether the picture has no structure, so that distances say nothing.
+    pub fn is_plain(self) -> bool {
+        self.0 == 0
+    }
+
+    /// In how many of 64 bits two pictures differ.
+    pub fn distance(self, other: Self) -> u32 {
+        (self.0 ^ other.0).count_ones()
+    }
 }
 
 /// What tells, without opening a file, that it did not change.
@@ -86,6 +111,12 @@ pub struct PhotoMetadata {
     /// Name of the place, from the narrowest to the widest: `Soho, London, United Kingdom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// Length of the file in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
+    /// What the picture looks like, for finding near duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture_hash: Option<PictureHash>,
 }
 
 impl PhotoMetadata {
@@ -249,6 +280,29 @@ mod tests {
         let metadata: PhotoMetadata = serde_json::from_str(json).unwrap();
         assert_eq!((metadata.width, metadata.lens.as_deref()), (4, Some("L")));
         assert_eq!(metadata.notes().count(), 0);
+        assert_eq!((metadata.file_bytes, metadata.picture_hash), (None, None));
         assert_eq!(serde_json::to_string(&metadata).unwrap(), json);
+    }
+
+    #[test]
+    fn a_hash_survives_its_digits() {
+        let hash = ContentHash::of(b"x");
+        assert_eq!(ContentHash::from_hex(&hash.to_hex()), Some(hash));
+        for digits in ["", "12", &hash.to_hex()[1..], &hash.to_hex().replace('a', "g")] {
+            assert_eq!(ContentHash::from_hex(digits), None, "{digits}");
+        }
+    }
+
+    #[test]
+    fn every_bit_of_a_picture_hash_is_kept_and_counted() {
+        let metadata = PhotoMetadata {
+            file_bytes: Some(7),
+            picture_hash: Some(PictureHash(u64::MAX - 1)),
+            ..PhotoMetadata::default()
+        };
+        let json = serde_json::to_string(&metadata).unwrap();
+        assert_eq!(serde_json::from_str::<PhotoMetadata>(&json).unwrap(), metadata);
+        assert_eq!(PictureHash(0b1011).distance(PictureHash(0b0001)), 2);
+        assert_eq!(PictureHash(0).distance(PictureHash(u64::MAX)), 64);
     }
 }

@@ -98,7 +98,7 @@ mod writer;
 pub use check::{CatalogCheck, IndexCheck, check};
 pub use document::{
     ContentHash, Counts, DocId, Failure, Features, FileRecord, FileStamp, FileState, Matrix,
-    ModelSpec, NewPhoto, PhotoMetadata, StoredPhoto, Taken, TakenSource,
+    ModelSpec, NewPhoto, PhotoMetadata, PictureHash, StoredPhoto, Taken, TakenSource,
 };
 pub use error::{Cure, OpenError, SearchError, WriteError};
 pub use fusion::{RRF_K, reciprocal_rank_fusion};

@@ -91,7 +91,11 @@ impl Nearest<'_> {
 }
 
 /// The `limit` best, best first, equal scores by ascending number.
-fn best<T>(mut scored: Vec<T>, limit: usize, rank: impl Fn(&T) -> (DocId, f32)) -> Vec<T> {
+pub(crate) fn best<T>(
+    mut scored: Vec<T>,
+    limit: usize,
+    rank: impl Fn(&T) -> (DocId, f32),
+) -> Vec<T> {
     let order = |a: &T, b: &T| {
         let ((a, a_score), (b, b_score)) = (rank(a), rank(b));
         b_score.total_cmp(&a_score).then(a.cmp(&b))

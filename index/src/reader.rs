@@ -1,5 +1,8 @@
 //! Reading an index: one generation, from beginning to end.
 
+mod photos;
+mod rows;
+
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;

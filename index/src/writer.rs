@@ -1,5 +1,7 @@
 //! Writing an index: changes are staged, then committed together.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};

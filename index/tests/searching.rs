@@ -434,3 +434,61 @@ fn highlight_marks_what_a_search_found() {
     let marked: Vec<&str> = ranges.into_iter().map(|range| &text[range]).collect();
     assert_eq!(marked, ["dogs", "red umbrella"]);
 }
+
+#[test]
+fn photos_come_by_number_one_after_the_other() {
+    let (_dir, reader) = index();
+    let numbers = |filter: &Filter| -> Vec<u64> {
+        reader.photos(filter).unwrap().map(|photo| photo.unwrap().doc.0).collect()
+    };
+    assert_eq!(numbers(&Filter::default()), [0, 1, 2, 3, 4, 5]);
+    let city = Filter { require: vec![Clause::Path("city".into())], exclude: Vec::new() };
+    assert_eq!(numbers(&city), [2, 3, 4]);
+    let first = reader.photos(&city).unwrap().next().unwrap().unwrap();
+    assert_eq!(Some(first), reader.photo(DocId(2)).unwrap());
+}
+
+#[test]
+fn photos_are_ranked_row_by_row() {
+    let (_dir, reader) = index();
+    let own = reader.embedding(DocId(3)).unwrap();
+    let all = reader.by_rows(&own, &Filter::default(), 9).unwrap();
+    assert_eq!((all[0].0, all.len()), (DocId(3), 6));
+    assert!((all[0].1 - 1.0).abs() < 0.01, "{all:?}");
+    for (doc, score) in &all {
+        let other = reader.embedding(*doc).unwrap();
+        let cosine = |row: usize| -> f32 {
+            unit(own.row(row).to_vec()).iter().zip(other.row(row)).map(|(a, b)| a * b).sum()
+        };
+        let mean = (0..own.rows).map(cosine).sum::<f32>() / own.rows as f32;
+        assert!((mean - score).abs() < 0.01, "{doc:?}: {score}, not {mean}");
+        // What the one has of the other, the other has of the one.
+        let back = reader.by_rows(&other, &Filter::default(), 9).unwrap();
+        let back = back.iter().find(|(doc, _)| *doc == DocId(3)).unwrap().1;
+        assert!((back - score).abs() < 0.01, "{doc:?}: {score} and {back}");
+    }
+    assert_eq!(reader.by_rows(&own, &Filter::default(), 2).unwrap(), all[..2]);
+    let city = Filter { require: vec![Clause::Path("city".into())], exclude: Vec::new() };
+    let expected: Vec<DocId> =
+        docs(&all).into_iter().filter(|doc| (2..=4).contains(&doc.0)).collect();
+    assert_eq!(docs(&reader.by_rows(&own, &city, 9).unwrap()), expected);
+}
+
+#[test]
+fn rows_that_cannot_be_compared_are_refused() {
+    let (_dir, reader) = index();
+    let spec = spec();
+    let all = Filter::default();
+    let ask = |rows, dim, value| {
+        let values = vec![value; rows * dim];
+        reader.by_rows(&tinyfind_index::Matrix::new(rows, dim, values), &all, 9).unwrap_err()
+    };
+    let (rows, dim) = (spec.embedding_rows, spec.embedding_dim);
+    let wrong = |error| match error {
+        SearchError::Dimension { expected, found, .. } => (expected, found),
+        error => panic!("{error}"),
+    };
+    assert_eq!(wrong(ask(rows, dim + 1, 1.0)), (dim, dim + 1));
+    assert_eq!(wrong(ask(rows + 1, dim, 1.0)), (rows * dim, (rows + 1) * dim));
+    assert!(matches!(ask(rows, dim, 0.0), SearchError::NoDirection));
+}

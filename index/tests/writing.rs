@@ -313,3 +313,21 @@ fn an_empty_index_answers_with_nothing() {
     assert!(matches!(reader.embedding(nobody), Err(SearchError::UnknownDoc { .. })));
     assert!(reader.check().unwrap().is_sound());
 }
+
+#[test]
+fn a_writer_reads_captions_and_metadata_back_before_they_are_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path());
+    let mut new = photo("/photos/a.jpg", 1);
+    new.metadata.file_bytes = Some(7);
+    let doc = writer.add(new.clone(), features(1)).unwrap();
+    assert_eq!(writer.caption(doc).unwrap(), None);
+    assert_eq!(writer.metadata(doc).unwrap(), new.metadata);
+    let copy = writer.add_copy(photo("/photos/b.jpg", 1), doc).unwrap();
+    writer.set_caption(copy, "a dog").unwrap();
+    assert_eq!(writer.caption(doc).unwrap().as_deref(), Some("a dog"));
+    writer.remove("/photos/a.jpg".as_ref()).unwrap();
+    assert!(matches!(writer.caption(doc), Err(WriteError::UnknownDoc { .. })));
+    assert!(matches!(writer.metadata(doc), Err(WriteError::UnknownDoc { .. })));
+    assert_eq!(writer.caption(copy).unwrap().as_deref(), Some("a dog"));
+}

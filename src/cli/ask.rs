@@ -1,6 +1,6 @@
 //! `tinyfind ask`: questions about photos.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -118,15 +118,9 @@ impl Wanted {
             ));
         };
         let question = join(question)?;
-        if let Some(rank) = rank(photo) {
-            let last = LastSearch::load()?;
-            let photos = vec![last.hit(rank)?.into()];
-            return Ok(Self { photos, index: last.index(), question, as_table: false });
-        }
-        let path = PathBuf::from(photo);
         if photo != "-" {
-            let photos = vec![Named::file(1, path)];
-            return Ok(Self { photos, index: index.to_owned(), question, as_table: false });
+            let (photo, index) = Named::hit_or_file(photo, index)?;
+            return Ok(Self { photos: vec![photo], index, question, as_table: false });
         }
         if question.is_none() {
             return Err(hinted(
@@ -134,15 +128,9 @@ impl Wanted {
                 "`... | tinyfind ask - \"is it raining?\"`",
             ));
         }
-        let photos = Named::files(&[path])?;
+        let photos = Named::files(&[PathBuf::from(photo)])?;
         Ok(Self { photos, index: index.to_owned(), question, as_table: true })
     }
-}
-
-/// The rank that a word of digits only means.
-fn rank(word: &OsStr) -> Option<usize> {
-    let word = word.to_str()?;
-    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok())?
 }
 
 /// The words as one question; `None` for none.
@@ -252,15 +240,6 @@ fn prompt() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_alone_are_a_rank() {
-        assert_eq!(rank("2".as_ref()), Some(2));
-        assert_eq!(rank("./2".as_ref()), None);
-        assert_eq!(rank("2.jpg".as_ref()), None);
-        assert_eq!(rank("".as_ref()), None);
-        assert_eq!(rank("99999999999999999999999".as_ref()), None);
-    }
 
     #[test]
     fn words_make_one_question() {

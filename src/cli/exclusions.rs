@@ -1,7 +1,7 @@
 //! `tinyfind search umbrella -night`: an excluded word looks like a row of short flags.
 //!
-//! Before the arguments are parsed, those of `search` that begin with one dash and are no flags
-//! get a mark for their dash, which [`unmark`] takes back when the query is put together.
+//! Before the arguments are parsed, those of a verb with a query that begin with one dash and are
+//! no flags get a mark for their dash, which [`unmark`] takes back when the query is put together.
 //! `-f`, `-0v`, `-t5` are flags; `-night`, `-forest`, `-path:x` are not, because not all of
 //! their letters are. Behind `--`, and inside a longer quoted query, nothing is a flag.
 
@@ -10,8 +10,8 @@ use std::ffi::{OsStr, OsString};
 /// Stands for the dash of an excluded word: a character of the private use area.
 const MARK: &str = "\u{e0d5}";
 
-/// Verb whose arguments are a query.
-const VERB: &str = "search";
+/// Verbs whose arguments are a query, or end in one.
+const VERBS: [&str; 3] = ["search", "similar", "duplicates-report"];
 
 /// The dash back in its place.
 pub(super) fn unmark(argument: &str) -> String {
@@ -23,11 +23,11 @@ pub(super) fn unmark(argument: &str) -> String {
 
 /// `arguments` with the dashes of excluded words marked.
 pub(super) fn mark(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let flags = Flags::of(command);
+    let mut flags = Flags::of(command, None);
     let mut marked = Vec::with_capacity(arguments.len());
     let mut arguments = arguments.into_iter();
     marked.extend(arguments.next()); // the program
-    let mut is_search = false;
+    let mut has_query = false;
     while let Some(argument) = arguments.next() {
         if argument == "--" {
             marked.push(argument);
@@ -35,14 +35,17 @@ pub(super) fn mark(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsS
         }
         let kind = flags.kind(&argument);
         match kind {
-            Kind::Word if !is_search => {
-                is_search = argument == VERB;
+            Kind::Word if !has_query => {
+                let verb = command.find_subcommand(&argument);
+                let verb = verb.filter(|verb| VERBS.contains(&verb.get_name()));
                 marked.push(argument);
-                if !is_search {
+                if verb.is_none() {
                     break;
                 }
+                has_query = true;
+                flags = Flags::of(command, verb);
             }
-            Kind::Unknown if is_search => marked.push(mark_dash(&argument)),
+            Kind::Unknown if has_query => marked.push(mark_dash(&argument)),
             _ => marked.push(argument),
         }
         if kind == Kind::FlagBeforeValue {
@@ -72,7 +75,7 @@ enum Kind {
     Unknown,
 }
 
-/// The flags of the verb and of the whole program.
+/// The flags of a verb and of the whole program.
 struct Flags {
     /// Letter, and whether it takes a value.
     short: Vec<(char, bool)>,
@@ -81,8 +84,7 @@ struct Flags {
 }
 
 impl Flags {
-    fn of(command: &clap::Command) -> Self {
-        let verb = command.find_subcommand(VERB);
+    fn of(command: &clap::Command, verb: Option<&clap::Command>) -> Self {
         let arguments =
             command.get_arguments().chain(verb.into_iter().flat_map(clap::Command::get_arguments));
         let mut flags = Self { short: vec![('h', false)], long: Vec::new() };
@@ -176,6 +178,16 @@ mod tests {
         ] {
             let line = format!("tinyfind search red {flags} blue");
             assert_eq!(marked(&line), line);
+        }
+    }
+
+    #[test]
+    fn every_verb_with_a_query_has_excluded_words() {
+        assert_eq!(marked("tinyfind similar a.jpg -path:x"), "tinyfind similar a.jpg ~path:x");
+        assert_eq!(marked("tinyfind similar -t 5 2 -night"), "tinyfind similar -t 5 2 ~night");
+        for verb in ["duplicates-report", "duplicates"] {
+            let line = |sign: &str| format!("tinyfind -q {verb} -f --exact {sign}path:x");
+            assert_eq!(marked(&line("-")), line("~"));
         }
     }
 

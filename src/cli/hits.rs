@@ -1,48 +1,14 @@
 //! Photos as they are printed: for a person, and as JSON.
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io;
 use std::ops::Range;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
 
-use jiff::SignedDuration;
-use jiff::civil::{Date, DateTime};
-use serde::{Deserialize, Serialize};
-use tinyfind_index::{Taken, TakenSource};
+use serde::Serialize;
 
 use super::printer::{FAINT, MATCHED, Printer, STRONG};
+use crate::json::JsonMetadata;
+pub(crate) use crate::json::JsonPath;
 use crate::search::{Hit, NoteKind, Placed, SourceScores};
-
-/// A path in JSON: text, and the bytes themselves where they are not UTF-8.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct JsonPath {
-    /// The path, with U+FFFD for what is not UTF-8.
-    path: String,
-    /// Its bytes, where `path` cannot hold them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    path_bytes: Option<Vec<u8>>,
-}
-
-impl From<&Path> for JsonPath {
-    fn from(path: &Path) -> Self {
-        let bytes = path.as_os_str().as_encoded_bytes();
-        Self {
-            path: path.to_string_lossy().into_owned(),
-            path_bytes: path.to_str().is_none().then(|| bytes.to_vec()),
-        }
-    }
-}
-
-impl From<JsonPath> for PathBuf {
-    fn from(json: JsonPath) -> Self {
-        match json.path_bytes {
-            Some(bytes) => OsString::from_vec(bytes).into(),
-            None => json.path.into(),
-        }
-    }
-}
 
 /// A hit as `search --json` prints it. The keys are part of the command line: they stay.
 #[derive(Debug, Serialize)]
@@ -55,18 +21,8 @@ struct JsonHit<'a> {
     /// Where in the caption words of the query stand: characters, the last not included.
     matches: Vec<[usize; 2]>,
     snippets: Vec<JsonSnippet<'a>>,
-    title: Option<&'a str>,
-    description: Option<&'a str>,
-    keywords: &'a [String],
-    place: Option<&'a str>,
-    taken: Option<String>,
-    taken_from: Option<TakenSource>,
-    camera: Option<&'a str>,
-    lens: Option<&'a str>,
-    gps: Option<JsonPlace>,
-    format: &'a str,
-    width: u32,
-    height: u32,
+    #[serde(flatten)]
+    metadata: JsonMetadata<'a>,
     scores: JsonScores,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<JsonExplanation>,
@@ -102,12 +58,6 @@ impl From<Placed> for JsonPlaced {
 }
 
 #[derive(Debug, Serialize)]
-struct JsonPlace {
-    latitude: f64,
-    longitude: f64,
-}
-
-#[derive(Debug, Serialize)]
 struct JsonScores {
     words: Option<f32>,
     meaning: Option<f32>,
@@ -115,7 +65,6 @@ struct JsonScores {
 
 impl<'a> JsonHit<'a> {
     fn new(hit: &'a Hit, explain: bool) -> Self {
-        let metadata = &hit.metadata;
         let snippets = hit.snippets.iter().map(|snippet| JsonSnippet {
             from: snippet.from,
             text: &snippet.text,
@@ -129,18 +78,7 @@ impl<'a> JsonHit<'a> {
             caption: hit.caption.as_deref(),
             matches: in_characters(hit.caption.as_deref().unwrap_or_default(), &hit.highlights),
             snippets: snippets.collect(),
-            title: metadata.title.as_deref(),
-            description: metadata.description.as_deref(),
-            keywords: &metadata.keywords,
-            place: metadata.place.as_deref(),
-            taken: metadata.taken.as_ref().map(date_and_time),
-            taken_from: metadata.taken.as_ref().map(|taken| taken.source),
-            camera: metadata.camera.as_deref(),
-            lens: metadata.lens.as_deref(),
-            gps: metadata.gps.map(|(latitude, longitude)| JsonPlace { latitude, longitude }),
-            format: &metadata.format,
-            width: metadata.width,
-            height: metadata.height,
+            metadata: (&hit.metadata).into(),
             scores: JsonScores {
                 words: words.map(|placed| placed.score),
                 meaning: meaning.map(|placed| placed.score),
@@ -257,38 +195,9 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// `2019-07-14T10:30:00`, with `+02:00` behind it where the photo tells its clock.
-fn date_and_time(taken: &Taken) -> String {
-    let epoch = Date::constant(1970, 1, 1).at(0, 0, 0, 0);
-    let local = epoch.checked_add(SignedDuration::from_secs(taken.local_seconds));
-    let mut text = match local {
-        Ok(local) => local.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        Err(_) => DateTime::MAX.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-    };
-    if let Some(offset) = taken.offset_minutes {
-        let (hours, minutes) = (offset.abs() / 60, offset.abs() % 60);
-        let sign = if offset < 0 { '-' } else { '+' };
-        let _ = write!(text, "{sign}{hours:02}:{minutes:02}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-
     use super::*;
-
-    #[test]
-    fn a_path_survives_json_byte_for_byte() {
-        for bytes in [b"/a/b.jpg".as_slice(), b"/a/\xff\x00b.jpg", "/a/ü".as_bytes()] {
-            let path = Path::new(OsStr::from_bytes(bytes));
-            let json = serde_json::to_string(&JsonPath::from(path)).unwrap();
-            let back: JsonPath = serde_json::from_str(&json).unwrap();
-            assert_eq!(PathBuf::from(back), path);
-        }
-    }
 
     #[test]
     fn scripts_are_told_characters_not_bytes() {
@@ -308,15 +217,5 @@ mod tests {
     #[test]
     fn control_characters_become_spaces_of_their_length() {
         assert_eq!(one_line("a\x1b[1m\nü\u{9b}2Jb\x7f"), "a [1m ü  2Jb ");
-    }
-
-    #[test]
-    fn a_date_is_told_with_the_offset_of_its_clock() {
-        let taken = |local_seconds, offset_minutes| {
-            date_and_time(&Taken { local_seconds, offset_minutes, source: TakenSource::Exif })
-        };
-        assert_eq!(taken(1_546_300_800, None), "2019-01-01T00:00:00");
-        assert_eq!(taken(1_546_300_799, Some(120)), "2018-12-31T23:59:59+02:00");
-        assert_eq!(taken(-1, Some(-570)), "1969-12-31T23:59:59-09:30");
     }
 }

@@ -9,14 +9,18 @@ mod caption;
 mod completions;
 mod demo;
 mod doctor;
+mod duplicates;
 mod eval;
 mod exclusions;
+mod export;
 mod failures;
 mod folders;
 mod globals;
 mod hits;
+mod import_captions;
 mod index;
 mod last_search;
+mod listing;
 mod model;
 mod open;
 mod photos;
@@ -24,6 +28,7 @@ mod printer;
 mod progress;
 mod report;
 mod search;
+mod similar;
 mod status;
 mod train;
 mod units;
@@ -56,10 +61,19 @@ enum Command {
     Index(index::IndexArgs),
     /// Find photos by what they show
     Search(search::SearchArgs),
+    /// Find photos that look like another one
+    Similar(similar::SimilarArgs),
     /// Ask about photos
     Ask(ask::AskArgs),
     /// Say what photos show
     Caption(caption::CaptionArgs),
+    /// List photos that are there twice, and which to keep; deletes nothing
+    #[command(visible_alias = "duplicates")]
+    DuplicatesReport(duplicates::DuplicatesArgs),
+    /// Write all that the index knows as JSON, a photo a line
+    Export(export::ExportArgs),
+    /// Put captions of an export back into the index, without a model
+    ImportCaptions(import_captions::ImportCaptionsArgs),
     /// Show what the index holds and how far it has come
     Status(status::StatusArgs),
     /// List the files that could not be indexed, and why
@@ -153,8 +167,12 @@ fn dispatch(
         Command::Demo(args) => demo::run(args, globals, printer),
         Command::Index(args) => index::run(args, globals, printer),
         Command::Search(args) => search::run(args, globals, printer),
+        Command::Similar(args) => similar::run(args, globals, printer),
         Command::Ask(args) => ask::run(args, globals, printer),
         Command::Caption(args) => caption::run(args, globals, printer),
+        Command::DuplicatesReport(args) => duplicates::run(args, globals, printer),
+        Command::Export(args) => export::run(args, globals, printer),
+        Command::ImportCaptions(args) => import_captions::run(args, globals, printer),
         Command::Status(args) => status::run(args, globals, printer),
         Command::Failures(args) => failures::run(args, globals, printer),
         Command::Doctor(args) => doctor::run(args, globals, printer),

@@ -1,7 +1,7 @@
 //! Photos that a command line names: by path, by paths on stdin, or by their rank in the last
 //! search.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind::NotFound;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tinyfind_index::{IndexReader, OpenError};
 
 use super::globals::Globals;
-use super::last_search::Remembered;
+use super::last_search::{LastSearch, Remembered};
 use super::printer::Printer;
 use super::report::hinted;
 use super::{folders, open};
@@ -44,6 +44,21 @@ impl Named {
         Self { rank, shown: path, subject: Subject { seen: None, path: crawled } }
     }
 
+    /// Hit `word` of the last search, if it is a number, else the file `word`; and the folder of
+    /// the index that may hold it: that which was searched, else `index`.
+    pub(crate) fn hit_or_file(word: &OsStr, index: &Path) -> anyhow::Result<(Self, PathBuf)> {
+        let Some(rank) = rank(word) else {
+            return Ok((Self::file(1, word.into()), index.to_owned()));
+        };
+        let last = LastSearch::load()?;
+        Ok((last.hit(rank)?.into(), last.index()))
+    }
+
+    /// What to look for.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     /// The files at `paths`; `-` stands for the paths on stdin, one a line, or each ended by a
     /// NUL byte if there is one.
     pub(crate) fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
@@ -57,6 +72,12 @@ impl Named {
         }
         Ok((1..).zip(all).map(|(rank, path)| Self::file(rank, path)).collect())
     }
+}
+
+/// The rank that a word of digits only means.
+fn rank(word: &OsStr) -> Option<usize> {
+    let word = word.to_str()?;
+    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok())?
 }
 
 fn paths_on_stdin() -> anyhow::Result<Vec<PathBuf>> {
@@ -114,17 +135,31 @@ fn explain(named: &Named, error: &DecodeError) -> anyhow::Error {
     let shown = named.shown.display();
     let is_gone = matches!(error, DecodeError::Io { source } if source.kind() == NotFound);
     if is_gone && named.subject.seen.is_some() {
-        return hinted(
-            anyhow::anyhow!("`{shown}` is gone, and the index does not hold it any more"),
-            "search again: the hits are those of an earlier index",
-        );
+        return gone(&named.shown);
     }
     anyhow::anyhow!("`{shown}` {}", error.reason())
+}
+
+/// That a hit of the last search is nowhere any more.
+pub(crate) fn gone(shown: &Path) -> anyhow::Error {
+    hinted(
+        anyhow::anyhow!("`{}` is gone, and the index does not hold it any more", shown.display()),
+        "search again: the hits are those of an earlier index",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_alone_are_a_rank() {
+        assert_eq!(rank("2".as_ref()), Some(2));
+        assert_eq!(rank("./2".as_ref()), None);
+        assert_eq!(rank("2.jpg".as_ref()), None);
+        assert_eq!(rank("".as_ref()), None);
+        assert_eq!(rank("99999999999999999999999".as_ref()), None);
+    }
 
     #[test]
     fn paths_are_split_at_line_ends_or_at_nul() {

@@ -1,49 +1,28 @@
 //! `tinyfind search`: photos by what they show.
 
-use std::num::NonZeroUsize;
-
 use clap::Args;
 use tinyfind_index::IndexReader;
 
 use super::globals::Globals;
-use super::hits::{print_hits, print_hits_as_json};
 use super::last_search::LastSearch;
+use super::listing::HitArgs;
 use super::printer::Printer;
 use super::report::hinted;
-use super::{Outcome, exclusions, folders, open, positive};
+use super::{Outcome, exclusions, folders, open};
 use crate::search::query::Problem;
 use crate::search::{FindError, Pictures, Query, QueryError, SearchOptions, Weights, search};
 use crate::vlm::Vlm;
 
 /// Find photos by what they show.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(after_help = EXAMPLES, after_long_help = LANGUAGE)]
 pub(crate) struct SearchArgs {
     /// What to look for; see `--help` for the query language
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
 
-    /// How many photos to print at most
-    #[arg(long, short, value_name = "N", default_value = "10", value_parser = positive)]
-    top: NonZeroUsize,
-
-    /// Print paths only, one a line
-    #[arg(long, short = 'f')]
-    filepath_only: bool,
-
-    /// Print paths only, each ended by a NUL byte: for `xargs -0`
-    #[arg(long, short = '0')]
-    null: bool,
-
-    /// Print one JSON object a line
-    #[arg(long, conflicts_with_all = ["filepath_only", "null"])]
-    json: bool,
-
-    /// Leave out photos that score less, 0 to 1
-    #[arg(long, value_name = "SCORE", default_value = "0", hide_default_value = true)]
-    #[arg(value_parser = score, allow_negative_numbers = true)]
-    min_score: f32,
+    #[command(flatten)]
+    found: HitArgs,
 
     /// Look for the words in captions, names and notes only; needs no model
     #[arg(long)]
@@ -121,13 +100,6 @@ JSON keys: rank, score, path, caption, matches (where words of the query stand i
 
 Exit codes: 0 something was found, 1 nothing was, 2 an error.";
 
-fn score(text: &str) -> Result<f32, &'static str> {
-    match text.parse() {
-        Ok(score) if (0.0..=1.0).contains(&score) => Ok(score),
-        _ => Err("a score is a number from 0 to 1"),
-    }
-}
-
 /// Reads `WORDS,MEANING`.
 fn weights(text: &str) -> Result<Weights, &'static str> {
     let number = |text: &str| text.parse().ok().filter(|it| (0.0..=1000.0_f32).contains(it));
@@ -156,7 +128,8 @@ pub(crate) fn run(
         None
     };
     let vlm = vlm.as_mut().map(|vlm| &mut **vlm as &mut dyn Vlm);
-    let options = SearchOptions { top: args.top.get(), min_score: args.min_score, weights };
+    let HitArgs { top, min_score, listing } = &args.found;
+    let options = SearchOptions { top: top.get(), min_score: *min_score, weights };
     let found = search(&reader, vlm, &query, &pictures, options).map_err(explain_find)?;
     let hits = &found.hits;
 
@@ -167,17 +140,7 @@ pub(crate) fn run(
     for (word, nearest) in &found.respelt {
         printer.note(&format!("nothing holds `{word}`; showing `{nearest}`"));
     }
-    if args.json {
-        print_hits_as_json(printer, hits, args.explain)?;
-    } else if args.filepath_only || args.null {
-        let end: &[u8] = if args.null { b"\0" } else { b"\n" };
-        for hit in hits {
-            printer.raw_path(&hit.path)?;
-            printer.stdout().write_all(end)?;
-        }
-    } else {
-        print_hits(printer, hits, args.explain)?;
-    }
+    listing.print(printer, hits, args.explain)?;
     if query.has_words() {
         tell_how_far(&reader, printer);
     }
@@ -223,7 +186,7 @@ fn explain_find(error: FindError) -> anyhow::Error {
 }
 
 /// The error, the query with the place marked, and the way to the query language.
-fn explain_query(error: &QueryError) -> anyhow::Error {
+pub(super) fn explain_query(error: &QueryError) -> anyhow::Error {
     let pointer = error.pointer().replace('\n', "\n  ");
     let message = format!("{error}\n  {pointer}");
     hinted(anyhow::anyhow!(message), "`tinyfind search --help` explains the query language")

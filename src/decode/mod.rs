@@ -14,6 +14,7 @@ mod metadata;
 mod notes;
 mod orientation;
 mod packets;
+mod picture_hash;
 mod pixels;
 mod resize;
 mod xmp;
@@ -31,6 +32,7 @@ use tinyfind_index::{ContentHash, FileStamp, PhotoMetadata};
 pub use error::DecodeError;
 pub(crate) use format::by_extension;
 pub use format::{Format, Unreadable};
+pub use picture_hash::picture_hash;
 pub use resize::resize_bicubic;
 
 use format::{Sniffed, sniff};
@@ -88,7 +90,7 @@ pub struct PhotoFile {
 /// What a photo says of itself before its pixels are decoded.
 #[derive(Debug, Clone)]
 pub struct Header {
-    /// Metadata for the index, complete.
+    /// Metadata for the index, complete but for what the pixels tell.
     pub metadata: PhotoMetadata,
     /// Bytes of memory that [`PhotoFile::decode`] will need at the same time, about.
     pub memory: u64,
@@ -133,6 +135,7 @@ impl PhotoFile {
             let size = pixels::measure(&self.bytes, format)?;
             let (orientation, mut metadata) = metadata::read(&self.bytes, format, self.stamp);
             (metadata.width, metadata.height) = orientation.upright_size(size.width, size.height);
+            metadata.file_bytes = Some(self.bytes.len() as u64);
             Ok(Header { metadata, memory: size.memory, format, orientation })
         })
     }

@@ -231,7 +231,7 @@ impl Run<'_> {
         &mut self,
         number: usize,
         job: &Job,
-        photo: Read,
+        mut photo: Read,
         ledger: &mut Ledger,
     ) -> Result<(), IndexError> {
         if let Some(reason) = ledger.failures.get(&photo.hash) {
@@ -246,6 +246,10 @@ impl Run<'_> {
             ledger.gone.remove(from);
             self.summary.renamed += 1;
         } else if let Some(&(original, _)) = holders.iter().min() {
+            if photo.metadata.picture_hash.is_none() {
+                // A copy was not decoded, but its original was.
+                photo.metadata.picture_hash = self.writer.metadata(original)?.picture_hash;
+            }
             self.writer.add_copy(new_photo(job, photo), original)?;
             self.count_placed(job);
             self.summary.copied += 1;

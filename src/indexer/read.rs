@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use tinyfind_index::{ContentHash, FileStamp, PhotoMetadata};
 
 use super::plan::{Before, Job};
-use crate::decode::{DecodeError, DecodedImage, PhotoFile};
+use crate::decode::{DecodeError, DecodedImage, PhotoFile, picture_hash};
 
 /// Memory that all decoders may hold together, in bytes, about; one photo may always be
 /// decoded, whatever it takes.
@@ -92,13 +92,16 @@ impl Readers<'_> {
             Ok(header) => header,
             Err(error) => return failed(&error),
         };
-        let photo = Read { hash, stamp, metadata: header.metadata.clone() };
+        let mut photo = Read { hash, stamp, metadata: header.metadata.clone() };
         if !self.contents.claim(hash, number) {
             return Outcome::Known { photo };
         }
         share.change_to(held + header.memory);
         match file.decode(&header, Some(self.side)) {
-            Ok(image) => Outcome::Fresh { photo, image },
+            Ok(image) => {
+                photo.metadata.picture_hash = Some(picture_hash(&image));
+                Outcome::Fresh { photo, image }
+            }
             Err(error) => failed(&error),
         }
     }

@@ -32,6 +32,7 @@ use self::function_words::without;
 use self::fusion::{Lists, Ranking, merge};
 pub use self::fusion::{Placed, SourceScores, Weights};
 pub use self::pictures::Pictures;
+pub(crate) use self::pictures::{Named, find_named, look_at};
 pub use self::query::{Period, Query, QueryError};
 pub use self::snippet::{NoteKind, Snippet};
 use crate::decode::DecodeError;
@@ -174,7 +175,7 @@ pub fn search(
 ) -> Result<Found, FindError> {
     let mut marked = without(query.marked());
     if query.is_filter() {
-        let newest = reader.by_filter(&any_filter(query), options.top)?;
+        let newest = reader.by_filter(&query.filter(), options.top)?;
         let ranked = newest.into_iter().map(|doc| (doc, 1.0));
         let hits = hits(reader, ranked, &HashMap::new(), &marked, options)?;
         return Ok(Found { hits, respelt: Vec::new() });
@@ -216,17 +217,6 @@ pub fn search(
     let ranked = lists.fused(CANDIDATES).into_iter();
     let hits = hits(reader, ranked, &lists.scores(CANDIDATES), &marked, options)?;
     Ok(Found { hits, respelt })
-}
-
-/// What lets a photo through that one of the alternatives lets through.
-fn any_filter(query: &Query) -> Filter {
-    match query.alternatives() {
-        [only] => only.filter(),
-        several => {
-            let filters = several.iter().map(query::Alternative::filter).collect();
-            Filter { require: vec![Clause::Any(filters)], exclude: Vec::new() }
-        }
-    }
 }
 
 /// The best by words of any of the alternatives, given as terms and filter.
@@ -282,7 +272,7 @@ fn by_meaning(
 }
 
 /// The head of a ranking with all that a hit shows.
-fn hits(
+pub(crate) fn hits(
     reader: &IndexReader,
     ranked: impl Iterator<Item = (DocId, f32)>,
     scores: &HashMap<DocId, SourceScores>,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tinyfind_index::{Clause, DocId, Filter, IndexReader, Matrix, SearchError, StoredPhoto};
+use tinyfind_index::{
+    Clause, ContentHash, DocId, Filter, IndexReader, Matrix, SearchError, StoredPhoto,
+};
 
 use super::query::{Alternative, Part, Problem};
 use super::{FindError, Query};
@@ -44,7 +46,7 @@ impl Pictures {
             let picture = match reader.find_path(&crawled)? {
                 Some(doc) => Picture::Indexed(doc),
                 None if path.is_file() => Picture::File(path.to_owned()),
-                None => Picture::Indexed(find_named(reader, query, name, part)?),
+                None => Picture::Indexed(named_in_query(reader, query, name, part)?),
             };
             pictures.insert(name.to_owned(), picture);
         }
@@ -62,33 +64,51 @@ impl Pictures {
     }
 }
 
-/// The photo of the index whose path ends with `name`; of copies the first.
-fn find_named(
-    reader: &IndexReader,
-    query: &Query,
-    name: &str,
-    part: &Part,
-) -> Result<DocId, FindError> {
+/// What the end of a path names.
+pub(crate) enum Named {
+    /// No photo.
+    None,
+    /// This one; of copies the first.
+    One(Box<StoredPhoto>),
+    /// Several, one of which has a path that ends like this.
+    Several {
+        /// A little more of its path.
+        example: String,
+    },
+}
+
+/// The photo of the index whose path ends with `name`.
+pub(crate) fn find_named(reader: &IndexReader, name: &Path) -> Result<Named, SearchError> {
     /// More than one is too many; a few more may all be copies.
     const LOOKED_AT: usize = 20;
-    let end = name.trim_start_matches("./").to_owned();
+    let Some(end) = name.to_str() else { return Ok(Named::None) };
+    let end = end.trim_start_matches("./").to_owned();
     let filter = Filter { require: vec![Clause::PathEnd(end)], exclude: Vec::new() };
     let mut found: Vec<StoredPhoto> = Vec::new();
     for doc in reader.by_filter(&filter, LOOKED_AT)? {
         found.extend(reader.photo(doc)?);
     }
-    let problem = match found.as_slice() {
-        [] => Problem::NoSuchPhoto(name.to_owned()),
-        [first, rest @ ..] if rest.iter().all(|photo| photo.hash == first.hash) => {
-            return Ok(first.doc);
-        }
-        [first, ..] => {
-            let parts: Vec<_> = first.path.components().rev().collect();
-            let written = Path::new(name).components().count();
-            let longer: PathBuf = parts.into_iter().take(written + 1).rev().collect();
-            let example = longer.display().to_string();
-            Problem::ManyPhotos { name: name.to_owned(), example }
-        }
+    let Some((first, rest)) = found.split_first() else { return Ok(Named::None) };
+    if rest.iter().all(|photo| photo.hash == first.hash) {
+        return Ok(Named::One(Box::new(found.swap_remove(0))));
+    }
+    let parts: Vec<_> = first.path.components().rev().collect();
+    let written = name.components().count();
+    let longer: PathBuf = parts.into_iter().take(written + 1).rev().collect();
+    Ok(Named::Several { example: longer.display().to_string() })
+}
+
+/// The photo of the index that a part of a query means with the end of its path.
+fn named_in_query(
+    reader: &IndexReader,
+    query: &Query,
+    name: &str,
+    part: &Part,
+) -> Result<DocId, FindError> {
+    let problem = match find_named(reader, Path::new(name))? {
+        Named::One(photo) => return Ok(photo.doc),
+        Named::None => Problem::NoSuchPhoto(name.to_owned()),
+        Named::Several { example } => Problem::ManyPhotos { name: name.to_owned(), example },
     };
     Err(query.error(part.at.clone(), problem).into())
 }
@@ -114,7 +134,7 @@ pub(super) fn vector(
     for (name, part) in alternative.images() {
         let rows = match pictures.get(name)? {
             Picture::Indexed(doc) => reader.embedding(*doc)?,
-            Picture::File(path) => look_at(path, vlm.as_deref_mut().ok_or(FindError::NoModel)?)?,
+            Picture::File(path) => look_at(path, vlm.as_deref_mut().ok_or(FindError::NoModel)?)?.1,
         };
         let sign = if part.exclude { -1.0 } else { 1.0 };
         let sum = sum.get_or_insert_with(|| vec![0.0; rows.dim]);
@@ -131,12 +151,13 @@ pub(super) fn vector(
 /// A sum of unit vectors that is shorter is what rounding leaves when they cancel out.
 const NOTHING: f32 = 1e-4;
 
-/// The vectors of a file that is not in the index.
-fn look_at(path: &Path, vlm: &mut dyn Vlm) -> Result<Matrix, FindError> {
+/// Content and vectors of a file that is not in the index.
+pub(crate) fn look_at(path: &Path, vlm: &mut dyn Vlm) -> Result<(ContentHash, Matrix), FindError> {
     let decoded = decode_file(path, Some(vlm.input_size()))
         .map_err(|source| FindError::Picture { path: path.to_owned(), source })?;
     let features = vlm.embed_images(&[decoded.image])?.pop();
-    Ok(features.ok_or_else(|| VlmError::new("the model gave no vectors"))?.embedding)
+    let features = features.ok_or_else(|| VlmError::new("the model gave no vectors"))?;
+    Ok((decoded.hash, features.embedding))
 }
 
 /// The mean of the rows, of unit length.

@@ -158,6 +158,38 @@ impl Query {
         self.alternatives.iter().flat_map(Alternative::images)
     }
 
+    /// Reads a query that only lets photos through or not: fields, quoted words, and anything
+    /// excluded but photos.
+    ///
+    /// # Errors
+    ///
+    /// As for any query, but that it may exclude only; and [`Problem::Ranks`] for a bare word and
+    /// for a photo.
+    pub fn of_fields(text: &str) -> Result<Self, QueryError> {
+        let query = parser::read(text, true)?;
+        let ranks = |part: &&Part| match part.what {
+            What::Word(_) => !part.exclude,
+            What::Image(_) => true,
+            _ => false,
+        };
+        let parts = query.alternatives.iter().flat_map(Alternative::parts);
+        if let Some(part) = parts.clone().find(ranks) {
+            return Err(query.error(part.at.clone(), Problem::Ranks));
+        }
+        Ok(query)
+    }
+
+    /// What lets a photo through that one of the alternatives lets through.
+    pub fn filter(&self) -> Filter {
+        match self.alternatives() {
+            [only] => only.filter(),
+            several => {
+                let filters = several.iter().map(Alternative::filter).collect();
+                Filter { require: vec![Clause::Any(filters)], exclude: Vec::new() }
+            }
+        }
+    }
+
     /// What to mark in a caption or in notes: words, quoted words, and those of `caption:`.
     pub fn marked(&self) -> Vec<Term> {
         self.alternatives.iter().flat_map(Alternative::marked).collect()
@@ -170,7 +202,8 @@ impl Query {
 }
 
 impl Alternative {
-    /// Its parts, in the order written; at least one does not exclude.
+    /// Its parts, in the order written: one at least, which does not exclude unless the query is
+    /// one [of fields](Query::of_fields).
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

@@ -6,6 +6,7 @@
 //! counts only when a commit names a slot beyond it. See `DESIGN.md` for the bytes.
 
 mod part;
+mod rows;
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};

@@ -88,6 +88,12 @@ pub enum Problem {
          `--words-only`, or give meaning a weight"
     )]
     PhotoWithoutMeaning,
+    /// Something that ranks photos where they are only to be let through or not.
+    #[error(
+        "this would rank photos, and here only fields may stand, such as path:italy or \
+         after:2019 (a word that caption, name or notes must have stands in quotes)"
+    )]
+    Ranks,
     /// A name that several photos of the index have.
     #[error("several photos are called `{name}`: write more of the path, such as `{example}`")]
     ManyPhotos {

@@ -19,36 +19,41 @@ impl std::str::FromStr for Query {
     type Err = QueryError;
 
     fn from_str(text: &str) -> Result<Self, QueryError> {
-        let mut parser = Parser { text, at: 0 };
-        let mut alternatives = Vec::new();
-        let mut parts = Vec::new();
-        let mut last_or = None;
-        loop {
-            parser.skip_space();
-            let start = parser.at;
-            if parser.takes_or() {
-                let or = start..parser.at;
-                if parts.is_empty() {
-                    return parser.error(or, Problem::NothingBesideOr);
-                }
-                alternatives.push(parser.alternative(std::mem::take(&mut parts))?);
-                last_or = Some(or);
-            } else if parser.rest().is_empty() {
-                break;
-            } else {
-                parts.push(parser.part()?);
-            }
-        }
-        match last_or {
-            Some(or) if parts.is_empty() => return parser.error(or, Problem::NothingBesideOr),
-            None if parts.is_empty() => {
-                let end = text.trim_end().len();
-                return parser.error(end..end, Problem::Empty);
-            }
-            _ => alternatives.push(parser.alternative(parts)?),
-        }
-        Ok(Self { text: text.to_owned(), alternatives })
+        read(text, false)
     }
+}
+
+/// Reads a query, which `may_only_exclude`, or has to look for something.
+pub(super) fn read(text: &str, may_only_exclude: bool) -> Result<Query, QueryError> {
+    let mut parser = Parser { text, at: 0, may_only_exclude };
+    let mut alternatives = Vec::new();
+    let mut parts = Vec::new();
+    let mut last_or = None;
+    loop {
+        parser.skip_space();
+        let start = parser.at;
+        if parser.takes_or() {
+            let or = start..parser.at;
+            if parts.is_empty() {
+                return parser.error(or, Problem::NothingBesideOr);
+            }
+            alternatives.push(parser.alternative(std::mem::take(&mut parts))?);
+            last_or = Some(or);
+        } else if parser.rest().is_empty() {
+            break;
+        } else {
+            parts.push(parser.part()?);
+        }
+    }
+    match last_or {
+        Some(or) if parts.is_empty() => return parser.error(or, Problem::NothingBesideOr),
+        None if parts.is_empty() => {
+            let end = text.trim_end().len();
+            return parser.error(end..end, Problem::Empty);
+        }
+        _ => alternatives.push(parser.alternative(parts)?),
+    }
+    Ok(Query { text: text.to_owned(), alternatives })
 }
 
 /// The character that closes a quote opened by `open`, if `open` opens one.
@@ -64,6 +69,8 @@ struct Parser<'a> {
     text: &'a str,
     /// Bytes read so far.
     at: usize,
+    /// Whether an alternative may have nothing that it looks for.
+    may_only_exclude: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -89,7 +96,7 @@ impl<'a> Parser<'a> {
 
     /// `parts`, of which there must be one, as an alternative.
     fn alternative(&self, parts: Vec<Part>) -> Result<Alternative, QueryError> {
-        if parts.iter().all(|part| part.exclude) {
+        if !self.may_only_exclude && parts.iter().all(|part| part.exclude) {
             let start = parts.first().map_or(0, |part| part.at.start);
             let end = parts.last().map_or(start, |part| part.at.end);
             return self.error(start..end, Problem::OnlyExclusions);
