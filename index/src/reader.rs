@@ -211,7 +211,9 @@ impl IndexReader {
     fn all_slots(&self, photos: &[PhotoSlot]) -> &NumberSet {
         self.slots.get_or_init(|| {
             let mut slots = NumberSet::new(self.text.snapshot().slots);
-            photos.iter().for_each(|photo| slots.insert(photo.slot));
+            for photo in photos {
+                slots.insert(photo.slot);
+            }
             slots
         })
     }

@@ -3,7 +3,7 @@
 //! A vector `x` of unit length is turned by a fixed random rotation `R`, after which no dimension
 //! matters more than another, and keeps the signs `b = sign(R x)`. The estimate of a product with
 //! a query is `<x, q> ≈ <b, R q> / <b, R x>`, whose error has no bias. Source: Gao and Long,
-//! "RaBitQ", SIGMOD 2024; the rotation is a randomised Hadamard transform, as in Ailon and
+//! `RaBitQ`, SIGMOD 2024; the rotation is a randomised Hadamard transform, as in Ailon and
 //! Chazelle, 2006.
 //!
 //! The query is not reduced to bits. Four dimensions of a code are a number from 0 to 15, and a

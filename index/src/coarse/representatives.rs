@@ -161,7 +161,9 @@ mod tests {
             for row in rows.chunks_exact_mut(16) {
                 let norm = dot(row, row).sqrt();
                 prop_assume!(norm > 0.1);
-                row.iter_mut().for_each(|v| *v /= norm);
+                for value in row {
+                    *value /= norm;
+                }
             }
             let means = representatives(&rows, 16);
             for mean in means.chunks_exact(16) {

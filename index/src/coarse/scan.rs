@@ -131,7 +131,9 @@ mod tests {
                 for row in rows.chunks_exact_mut(dim) {
                     let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
                     prop_assume!(norm > 0.1);
-                    row.iter_mut().for_each(|v| *v /= norm);
+                    for value in row {
+                        *value /= norm;
+                    }
                 }
                 encode(&rows, dim, place, &mut group);
             }

@@ -26,7 +26,7 @@ fn direction(seed: u64, dim: usize) -> Vec<f32> {
     noise(mixed(seed), dim).into_iter().map(|v| v * scale).collect()
 }
 
-/// SplitMix64's finaliser: neighbours become strangers.
+/// The finaliser of `SplitMix64`: neighbours become strangers.
 fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
