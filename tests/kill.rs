@@ -160,16 +160,19 @@ impl Album {
         let mut whole_run = start.elapsed();
         let (mut killed, mut too_late, mut committed) = (0, 0, 0);
         let mut before = self.check("before any kill");
-        while killed < kills {
+        // Kills before the first commit of a run are the most and prove the least.
+        while killed < kills || 10 * committed < kills {
             self.change();
             let moment = whole_run.mul_f64(self.random.below(1000) as f64 / 1000.0);
             if self.kill(moment) {
                 killed += 1;
                 // Runs take longer than was thought: their ends are to be met as well.
-                whole_run = whole_run.max(moment.mul_f64(1.05));
+                if moment > whole_run.mul_f64(0.8) {
+                    whole_run = whole_run.mul_f64(1.15);
+                }
             } else {
                 too_late += 1;
-                whole_run = whole_run.mul_f64(0.95);
+                whole_run = whole_run.mul_f64(0.9);
             }
             let now = self.check(&format!("kill {killed} after {moment:?}"));
             // What was committed stays; the generation tells how much that is.
@@ -219,6 +222,5 @@ fn runs_killed_again_and_again_end_like_one_never_killed() {
     println!(
         "{kills} kills; {too_late} runs had ended before, {committed} had committed something"
     );
-    assert!(10 * committed > kills, "{committed} of {kills} kills came late enough to matter");
     fs::remove_file(model).unwrap();
 }

@@ -72,6 +72,11 @@ impl TextWriter {
         check_files(folder, &index, u64::MAX)?;
         let metas = guard(folder, || index.load_metas())?;
         let snapshot = snapshot_of(folder, &metas)?;
+        let found: u64 = metas.segments.iter().map(|segment| u64::from(segment.num_docs())).sum();
+        if found != snapshot.documents() {
+            let what = format!("it holds {found} documents of {}", snapshot.documents());
+            return Err(StoreError::rewritable(folder, what));
+        }
         remove_leftovers(folder, &index)?;
         let writer = Self::start(folder, &index, directory)?;
         Ok((writer, snapshot))
@@ -86,6 +91,9 @@ impl TextWriter {
             .build();
         let writer = guard(folder, || index.writer_with_options(options));
         let writer: IndexWriter = explain(&directory, writer)?;
+        // tantivy gives the first operation the stamp of the last commit. A merge that begins
+        // meanwhile would take a removal of that stamp for a committed one and publish it.
+        guard(folder, || writer.run(std::iter::empty()))?;
         let mut policy = LogMergePolicy::default();
         policy.set_min_num_segments(SEGMENTS_TO_MERGE);
         policy.set_min_layer_size(SMALL_SEGMENT_DOCUMENTS);
@@ -183,4 +191,37 @@ fn remove_leftovers(folder: &Path, index: &Index) -> StoreResult<()> {
     }
     drop(lock);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::model::every_kind_of_file;
+    use crate::common::spec;
+    use crate::{IndexReader, IndexWriter, text};
+
+    #[test]
+    fn a_text_with_too_few_documents_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = every_kind_of_file(dir.path());
+        let (mut writer, snapshot) = TextWriter::open(&text::folder(dir.path(), 1)).unwrap();
+        writer.remove(&crate::common::model::path(1)).unwrap();
+        writer.commit(&snapshot).unwrap();
+        drop(writer);
+        let error = IndexReader::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("documents of"), "{error}");
+        drop(IndexWriter::open(dir.path(), &spec()).unwrap());
+        model.assert_read(&IndexReader::open(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn the_first_operation_comes_after_the_last_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        every_kind_of_file(dir.path());
+        let (mut writer, _) = TextWriter::open(&text::folder(dir.path(), 1)).unwrap();
+        let writer = writer.writer().unwrap();
+        let committed = writer.commit_opstamp();
+        let term = Term::from_field_bytes(Fields::schema().1.path, b"/nowhere");
+        assert!(writer.delete_term(term) > committed);
+    }
 }
