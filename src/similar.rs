@@ -7,6 +7,15 @@
 //! count keeps one thing that two pictures share from hiding all that they do not. The measure is
 //! symmetric, a photo is most like itself, one scan finds the best of all photos without
 //! candidates that might miss some, and it costs what a search by one vector costs.
+//!
+//! Measured with the built-in model on 240 drawn scenes: how many have their own picture first
+//! when looked for with one that was made of it (`TINYFIND_SCENES=240`, in the tests).
+//!
+//! | | row by row | nearest rows, symmetric | mean with nearest row |
+//! |---|---|---|---|
+//! | small JPEG; cut to 85 %; things moved | 100 % | 100 % | 100 % |
+//! | cut to 70 % | 99.6 % | 98.8 % | 95.4 % |
+//! | drawn in another style | 100 % | 99.6 % | 99.2 % |
 
 use std::path::{Path, PathBuf};
 

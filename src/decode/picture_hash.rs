@@ -30,7 +30,8 @@ const LEAST_AMPLITUDE: f64 = 1.0;
 /// The hash of an upright picture. Its shape does not count, so that a picture which was shrunk
 /// to a square before, as models want it, has the hash of the original, give or take a bit.
 ///
-/// Source: see the [module](self).
+/// Source: Zauner, *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010,
+/// section 3.2.1.
 ///
 /// # Panics
 ///

@@ -1,11 +1,11 @@
 //! All that an index knows, in lines of JSON that outlive it; and captions back from there.
 //!
 //! The first line is a [`Header`]: format, model, counts. Each line after it is a photo
-//! ([`Record`]), by ascending number, or, where they are wanted, a file that could not be read.
+//! (`Record`), by ascending number, or, where they are wanted, a file that could not be read.
 //! Nothing is held in memory but the line that is written.
 //!
 //! Of what is exported only the captions cannot be had again quickly: they take the language
-//! model a second or more each. [`restore`] puts them back into an index of the same photos
+//! model a second or more each. [`restore()`] puts them back into an index of the same photos
 //! without running it.
 
 mod base64;
