@@ -88,6 +88,8 @@ pub(crate) fn find_named(reader: &IndexReader, name: &Path) -> Result<Named, Sea
     for doc in reader.by_filter(&filter, LOOKED_AT)? {
         found.extend(reader.photo(doc)?);
     }
+    // Those of one second come in no order that a person knows.
+    found.sort_by(|a, b| a.path.cmp(&b.path));
     let Some((first, rest)) = found.split_first() else { return Ok(Named::None) };
     if rest.iter().all(|photo| photo.hash == first.hash) {
         return Ok(Named::One(Box::new(found.swap_remove(0))));

@@ -139,7 +139,7 @@ fn what_is_no_photo_or_no_field_is_told_with_the_next_step() {
     exit 2
     --- stdout
     --- stderr
-    error: several photos are called `red.png`: write more of the path, such as `trip 2019/red.png`
+    error: several photos are called `red.png`: write more of the path, such as `photos/red.png`
     ");
     env.run("-q search path:sea");
     std::fs::remove_file(env.home().join("photos/sea.png")).unwrap();
