@@ -9,7 +9,7 @@
 //! recall at 10 of the whole to 0.98; what the exact scores of candidates cost is taken from an
 //! exact scan of ours. All searches run on one thread, in turns.
 //!
-//! Then a search of a fresh process, beside one as rclip does it: every vector out of SQLite.
+//! Then a search of a fresh process, beside one as rclip does it: every vector out of `SQLite`.
 
 #![allow(
     clippy::print_stdout,

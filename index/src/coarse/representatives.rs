@@ -169,7 +169,9 @@ mod tests {
     fn bring_to_unit_length(row: &mut [f32]) {
         let norm = dot(row, row).sqrt();
         if norm.is_normal() {
-            row.iter_mut().for_each(|value| *value /= norm);
+            for value in row {
+                *value /= norm;
+            }
         }
     }
 

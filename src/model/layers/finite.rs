@@ -5,9 +5,20 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 
+/// What a thread is asked about the layers that it computes.
+#[derive(Default)]
+enum Asked {
+    /// Nobody asks.
+    #[default]
+    Nothing,
+    /// Which is the first that gives what is not finite: none so far.
+    First,
+    /// It was this one.
+    Found(Arc<str>),
+}
+
 thread_local! {
-    /// While somebody asks: the first layer that gave what is not finite, once there is one.
-    static ASKED: RefCell<Option<Option<Arc<str>>>> = const { RefCell::new(None) };
+    static ASKED: RefCell<Asked> = const { RefCell::new(Asked::Nothing) };
 }
 
 /// The name of the first layer, in the order in which they are computed, that gives NaN or
@@ -15,19 +26,20 @@ thread_local! {
 /// `compute` returns is dropped. It reads every output once, and is meant for a computation that
 /// has failed already.
 pub fn first_not_finite<T>(compute: impl FnOnce() -> T) -> Option<String> {
-    ASKED.set(Some(None));
+    ASKED.set(Asked::First);
     drop(compute());
-    ASKED.take().flatten().map(|name| name.to_string())
+    match ASKED.take() {
+        Asked::Found(name) => Some(name.to_string()),
+        Asked::Nothing | Asked::First => None,
+    }
 }
 
 /// Hands `output` of the layer `name` on, and looks at it if somebody asks.
 pub(super) fn seen(name: &Arc<str>, output: Result<Tensor>) -> Result<Tensor> {
     let output = output?;
     ASKED.with_borrow_mut(|asked| {
-        if let Some(first @ None) = asked
-            && !is_finite(&output)?
-        {
-            *first = Some(name.clone());
+        if matches!(asked, Asked::First) && !is_finite(&output)? {
+            *asked = Asked::Found(name.clone());
         }
         Ok(output)
     })
