@@ -1,7 +1,8 @@
 //! The photos nearest to a query: an exact scan, or candidates from codes and their exact scores.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::coarse::{CoarseReader, CodedQuery};
 use crate::document::DocId;
@@ -82,10 +83,10 @@ impl Nearest<'_> {
             scored.push((*photo, cosines[at]));
         }
         let found = best(scored, limit, |(photo, score)| (photo.doc, *score));
-        let verify: BTreeSet<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
-        for slot in verify {
-            self.segments.verify_embedding(slot)?;
-        }
+        let mut verify: Vec<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
+        verify.sort_unstable();
+        verify.dedup();
+        verify.par_iter().try_for_each(|slot| self.segments.verify_embedding(*slot))?;
         Ok(found.into_iter().map(|(photo, score)| (photo.doc, score)).collect())
     }
 }
