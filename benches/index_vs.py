@@ -2,7 +2,7 @@
 
     pip install numpy usearch hnswlib faiss-cpu
 
-`build NAME` makes an index of the vectors in FOLDER/means.f32 and answers with seconds and
+`build NAME` makes an index of the vectors in FOLDER/items.f32 and answers with seconds and
 megabytes; `search NAME COUNT` looks for the COUNT nearest of every query in FOLDER/queries.f32,
 one after the other on one thread, writes them to FOLDER/found.u32 and answers with seconds.
 `rclip FOLDER` alone is a whole search as rclip does it: every vector out of SQLite, one product.
@@ -94,7 +94,7 @@ MAKERS = {
 
 
 def serve(folder, dim):
-    vectors, queries = read(folder, "means.f32", dim), read(folder, "queries.f32", dim)
+    vectors, queries = read(folder, "items.f32", dim), read(folder, "queries.f32", dim)
     made = {}
     for line in sys.stdin:
         verb, name, *count = line.split()
