@@ -100,7 +100,8 @@ impl IndexWriter {
         let lock = WriterLock::take(dir)?;
         let Recovered { spec, manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
-        let coarse = CoarseWriter::open(dir, &spec, rebuild).map_err(OpenError::from);
+        let slots = catalog.state().next_slot;
+        let coarse = CoarseWriter::open(dir, &spec, slots, rebuild).map_err(OpenError::from);
         let coarse = coarse
             .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
         let mut writer = Self {

@@ -111,6 +111,27 @@ fn damage_costs_time_and_is_found_and_mended() {
 }
 
 #[test]
+fn codes_of_an_index_that_lay_there_before_are_not_taken_for_its_own() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(dir.path(), 0..PHOTOS);
+    write(other.path(), 3 * PHOTOS..4 * PHOTOS);
+    let foreign = fs::read(codes(other.path())).unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+    }
+    fs::create_dir(dir.path().join("coarse")).unwrap();
+    fs::write(codes(dir.path()), &foreign).unwrap();
+    write(dir.path(), 0..PHOTOS);
+    assert_ne!(fs::read(codes(dir.path())).unwrap(), foreign);
+    assert_complete(dir.path());
+}
+
+#[test]
 fn a_file_of_any_length_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 0..PHOTOS);

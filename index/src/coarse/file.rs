@@ -129,23 +129,23 @@ pub(crate) struct CoarseWriter {
 }
 
 impl CoarseWriter {
-    /// Opens the codes of the index in `dir`, or begins them; with `anew` what is there is
-    /// thrown away. A file of other sizes or a damaged one is begun anew: readers that have it
-    /// mapped keep it.
-    pub(crate) fn open(dir: &Path, spec: &ModelSpec, anew: bool) -> StoreResult<Self> {
+    /// Opens the codes of the index in `dir`, of which the first `slots` slots are committed, or
+    /// begins them; with `anew` what is there is thrown away. A file of other sizes, a damaged one
+    /// or one that goes on behind the slots is begun anew: readers that have it mapped keep it.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64, anew: bool) -> StoreResult<Self> {
         let (path, layout) = (path(dir), Layout::of(spec));
         files::make_folder(&dir.join("coarse"))?;
         let open = || -> io::Result<(File, usize)> {
             if !anew && let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) {
-                let mut chunks = chunks_of(&file, layout)?;
-                // A loss of power may have cost the last one its bytes.
-                let mut bytes = vec![0; layout.chunk_bytes()];
-                while chunks > 0 {
+                let chunks = chunks_of(&file, layout)?;
+                // More codes than slots are those of an index that lay here before.
+                if (1..=slots as usize / CHUNK_SLOTS).contains(&chunks) {
+                    // A loss of power may have cost the last one its bytes.
+                    let mut bytes = vec![0; layout.chunk_bytes()];
                     file.read_exact_at(&mut bytes, layout.offset(chunks - 1) as u64)?;
                     if is_whole(chunks - 1, &bytes) {
                         return Ok((file, chunks));
                     }
-                    chunks = 0;
                 }
             }
             match steps::take(Step::Remove, &path, || fs::remove_file(&path)) {
