@@ -37,6 +37,30 @@ fn answers(dir: &Path, filter: &Filter) -> [Vec<Vec<(DocId, f32)>>; 2] {
     })
 }
 
+/// Part of the exact ten best that are found by candidates.
+fn recall(dir: &Path) -> f64 {
+    let [found, exact] = answers(dir, &Filter::default());
+    let same = found.iter().zip(&exact).map(|(found, exact)| {
+        exact.iter().filter(|(doc, _)| found.iter().any(|(other, _)| other == doc)).count()
+    });
+    same.sum::<usize>() as f64 / (10 * exact.len()) as f64
+}
+
+#[test]
+fn codes_tell_near_photos_from_others_after_restarts_and_rebuilds() {
+    let dir = tempfile::tempdir().unwrap();
+    // Three times as many as are proposed, written by several writers.
+    for part in 0..4 {
+        write(dir.path(), part * 1700..(part + 1) * 1700);
+    }
+    let whole = fs::read(codes(dir.path())).unwrap();
+    assert!(recall(dir.path()) >= 0.95, "{}", recall(dir.path()));
+    drop(IndexWriter::rebuild(dir.path(), &spec()).unwrap());
+    assert_eq!(fs::read(codes(dir.path())).unwrap(), whole);
+    assert!(recall(dir.path()) >= 0.95);
+}
+
+/// For a collection with fewer photos than are proposed.
 #[track_caller]
 fn assert_complete(dir: &Path) {
     for filter in

@@ -26,7 +26,7 @@ bytes to spare come first.
 
 With -f and -0 the paths of all but those to keep are printed: look at the report
 before you give them to anything that deletes. Files that are gone, are links, or
-have another size than when they were indexed are left out.
+hold other bytes than when they were indexed are left out.
 
 JSON keys: kind (exact or near), spare_bytes, photos (keep, kind, distance, likeness,
   path, hash, bytes, format, width, height, taken, taken_from; path_bytes where the

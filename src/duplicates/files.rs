@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use tinyfind_index::StoredPhoto;
+use tinyfind_index::{ContentHash, StoredPhoto};
+
+use super::Member;
 
 /// What lies at the path of a photo now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,16 @@ pub(super) fn look(photo: &StoredPhoto) -> Now {
         }
         now => now,
     }
+}
+
+/// Whether a member's file still holds the bytes that were indexed; reads it.
+pub(super) fn is_as_indexed(member: &Member) -> bool {
+    fs::read(&member.path).is_ok_and(|bytes| ContentHash::of(&bytes) == member.hash)
+}
+
+/// Length of the file at `path`.
+pub(super) fn length(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.len())
 }
 
 fn of(path: &Path) -> Now {

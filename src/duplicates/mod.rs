@@ -225,6 +225,9 @@ fn read_missing(reader: &IndexReader, contents: &mut [Content]) -> Result<(), Se
             let decoded = decode_file(&photo.path, Some(SIDE)).ok();
             if let Some(decoded) = decoded.filter(|decoded| decoded.hash == content.hash) {
                 content.picture = Some(picture_hash(&decoded.image));
+                if let Some(bytes) = files::length(&photo.path) {
+                    content.bytes = bytes;
+                }
                 break;
             }
         }
@@ -272,8 +275,15 @@ impl Grouping<'_> {
                 taken.push(other);
             }
         }
-        let keep = members.remove(0);
-        if !members.is_empty() {
+        // The report may be handed to something that deletes: what it says is true of the bytes
+        // that are there now. Two files at least would have to be read to find that out.
+        if members.len() > 1 {
+            let before = members.len();
+            members = members.into_par_iter().filter(files::is_as_indexed).collect();
+            self.report.changed += (before - members.len()) as u64;
+        }
+        if members.len() > 1 {
+            let keep = members.remove(0);
             self.report.groups.push(Group { keep, others: members });
         }
         Ok(taken)

@@ -204,6 +204,15 @@ pub fn export_to_file(
     path: &Path,
 ) -> Result<Exported, ExportError> {
     let cannot = |source| ExportError::File { path: path.to_owned(), source };
+    // A device or a pipe is written to, not replaced, and a link leads to its file.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&real).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        let file = File::options().write(true).open(path).map_err(cannot)?;
+        let mut out = BufWriter::new(file);
+        let exported = export(reader, options, &mut out)?;
+        return out.flush().map_err(cannot).map(|()| exported);
+    }
+    let path = real.as_path();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new.{}", std::process::id()));
     let new = path.with_file_name(name);

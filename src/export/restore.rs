@@ -151,7 +151,8 @@ pub fn restore(
             continue;
         }
         let path = line.path.clone().map(PathBuf::from);
-        let Some(caption) = &line.caption else {
+        let caption = line.caption.as_deref().filter(|caption| !caption.trim().is_empty());
+        let Some(caption) = caption else {
             restored.without += 1;
             continue;
         };

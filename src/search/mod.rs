@@ -159,8 +159,8 @@ pub fn check_model(index: &ModelSpec, model: &ModelSpec) -> Result<(), FindError
 /// The photos that answer `query` best, best first. `pictures` must be those of the query.
 ///
 /// Without a model (`None`), or with a weight of 0 for meaning, words alone decide. A query of
-/// fields only needs none; its hits come newest first. The ranking does not depend on
-/// `options.top`, which only cuts it.
+/// fields only needs none; its hits come newest first. Up to 1,024 hits, the ranking does not
+/// depend on `options.top`, which only cuts it; more are found by comparing every photo.
 ///
 /// # Errors
 ///

@@ -154,21 +154,10 @@ pub(super) fn lanes_of(place: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common;
 
     fn unit(seed: u64, dim: usize) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        for _ in 0..8 {
-            next();
-        }
-        let values: Vec<f32> = (0..dim).map(|_| next()).collect();
-        let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt();
-        values.iter().map(|v| v / norm).collect()
+        common::unit(common::noise(seed, dim))
     }
 
     #[test]

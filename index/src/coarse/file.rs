@@ -24,7 +24,7 @@ const TAIL_BYTES: usize = 64;
 const CHECKSUM_BYTES: usize = 8;
 /// Version of this layout, of the rotation and of the choice of representatives.
 const VERSION: u32 = 1;
-/// Chunks that are computed before they are written: half a second of work, 4 MB.
+/// Chunks that are made durable together: half a second of work, 4 MB.
 const CHUNKS_AT_ONCE: usize = 16;
 
 /// Where the codes of the index in `dir` lie.
@@ -80,7 +80,13 @@ impl Layout {
         groups.enumerate().try_for_each(|(number, group)| {
             for place in 0..GROUP_SLOTS {
                 let slot = chunk * CHUNK_SLOTS + number * GROUP_SLOTS + place;
-                encode(&read(slot as u64)?.values, self.dim, place, group);
+                match read(slot as u64) {
+                    Ok(vectors) => encode(&vectors.values, self.dim, place, group),
+                    // Codes of zeros are like nothing. A search cannot return the photo anyway,
+                    // and those behind it need their codes.
+                    Err(StoreError::Corrupt { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Ok(())
         })?;
@@ -105,18 +111,16 @@ fn is_whole(chunk: usize, bytes: &[u8]) -> bool {
     checksum(chunk as u64, body) == stored
 }
 
-/// Whole chunks of a file whose head is right; none for any other file.
-fn chunks_of(file: &File, layout: Layout) -> io::Result<usize> {
+/// How many whole chunks a file has whose head is right; `None` for any other file.
+fn chunks_of(file: &File, layout: Layout) -> io::Result<Option<usize>> {
     let mut head = [0; HEAD_BYTES];
     let length = file.metadata()?.len() as usize;
     if length < HEAD_BYTES {
-        return Ok(0);
+        return Ok(None);
     }
     file.read_exact_at(&mut head, 0)?;
-    if head != layout.head() {
-        return Ok(0);
-    }
-    Ok((length - HEAD_BYTES) / layout.chunk_bytes())
+    let is_ours = head == layout.head();
+    Ok(is_ours.then(|| (length - HEAD_BYTES) / layout.chunk_bytes()))
 }
 
 /// Appends chunks; belongs to the one who writes the index.
@@ -139,11 +143,15 @@ impl CoarseWriter {
             if !anew && let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) {
                 let chunks = chunks_of(&file, layout)?;
                 // More codes than slots are those of an index that lay here before.
-                if (1..=slots as usize / CHUNK_SLOTS).contains(&chunks) {
-                    // A loss of power may have cost the last one its bytes.
+                if let Some(chunks) = chunks.filter(|it| *it <= slots as usize / CHUNK_SLOTS) {
+                    // A loss of power may have cost those their bytes that were written last.
                     let mut bytes = vec![0; layout.chunk_bytes()];
-                    file.read_exact_at(&mut bytes, layout.offset(chunks - 1) as u64)?;
-                    if is_whole(chunks - 1, &bytes) {
+                    let mut whole = true;
+                    for chunk in chunks.saturating_sub(CHUNKS_AT_ONCE)..chunks {
+                        file.read_exact_at(&mut bytes, layout.offset(chunk) as u64)?;
+                        whole &= is_whole(chunk, &bytes);
+                    }
+                    if whole {
                         return Ok((file, chunks));
                     }
                 }
@@ -208,7 +216,7 @@ impl CoarseReader {
     pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> Option<Self> {
         let (path, layout) = (path(dir), Layout::of(spec));
         let file = File::open(&path).ok()?;
-        let chunks = chunks_of(&file, layout).ok()?.min(slots as usize / CHUNK_SLOTS);
+        let chunks = chunks_of(&file, layout).ok()??.min(slots as usize / CHUNK_SLOTS);
         if chunks == 0 {
             return None;
         }

@@ -177,13 +177,7 @@ mod tests {
 
     #[test]
     fn rows_without_order_are_near_one_of_the_means() {
-        let values = (0..32 * 64_u64).map(|i| {
-            // The finaliser of `SplitMix64`.
-            let z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            (z >> 40) as f32 / (1 << 23) as f32 - 1.0
-        });
-        let mut rows: Vec<f32> = values.collect();
+        let mut rows = crate::common::noise(5, 32 * 64);
         rows.chunks_exact_mut(64).for_each(bring_to_unit_length);
         let means = representatives(&rows, 64);
         let best = |row: &[f32]| means.chunks_exact(64).map(|m| dot(m, row)).fold(-1.0, f32::max);

@@ -42,6 +42,9 @@ const STORE_CACHE_BLOCKS: usize = 8;
 /// Photos that a ranking by words finds at least, however few are asked for.
 const LEAST_RANKED: usize = 1024;
 
+/// Part of the lowest score that counts below which whole blocks are passed over.
+const SLACK: f32 = 0.75;
+
 /// The files that every segment has.
 const COMPONENTS: [SegmentComponent; 6] = [
     SegmentComponent::Terms,
@@ -256,9 +259,10 @@ impl TextReader {
                     Some(passing) => passing.0[ord].contains(id),
                     None => !segment.is_deleted(id),
                 };
-                // Documents whose score is not above the threshold are passed over; one with the
-                // same score as the worst may have a lower number.
-                let threshold = |best: &Top| best.floor().max(f32::MIN).next_down();
+                // Documents are passed over that can have no score above the threshold. One with the
+                // same score as the worst may have a lower number; and what tantivy takes for the
+                // best of a block is reckoned with the mean length of its segment, not of all.
+                let threshold = |best: &Top| (best.floor() * SLACK).max(f32::MIN).next_down();
                 weight.for_each_pruning(threshold(&best), segment, &mut |id, score| {
                     if score >= best.floor()
                         && let Some(doc) = docs.first(id).filter(|_| passes(id))
