@@ -15,8 +15,8 @@ const WORDS: [&str; 9] =
 fn caption(content: u64) -> String {
     let longest = 3 + content * 6 / PHOTOS;
     let picks = noise(content + 1, 10);
-    let count = 2 + ((picks[9] + 1.0) / 2.0 * longest as f32) as usize;
-    let word = |pick: &f32| WORDS[((pick + 1.0) / 2.0 * 8.99) as usize];
+    let count = 2 + ((picks[9] + 1.0) * 0.5 * longest as f32) as usize;
+    let word = |pick: &f32| WORDS[((pick + 1.0) * 4.495) as usize];
     picks[..count.min(9)].iter().map(word).collect::<Vec<_>>().join(" ")
 }
 

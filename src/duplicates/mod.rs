@@ -557,14 +557,20 @@ mod tests {
         }
         album.write("gone copy.png", &picture(0, 48));
         album.write("changed copy.png", &picture(1, 48));
+        album.write("edited.png", &picture(5, 48));
+        album.write("edited copy.png", &picture(5, 48));
         std::os::unix::fs::symlink(album.path("link.png"), album.path("link 2.png")).unwrap();
         fs::hard_link(album.path("hard.png"), album.path("hard 2.png")).unwrap();
         let reader = album.index(&mut FakeVlm::default());
         fs::remove_file(album.path("gone.png")).unwrap();
         album.write("changed.png", &picture(7, 48));
+        // As long as before.
+        let mut bytes = fs::read(album.path("edited.png")).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        album.write("edited.png", &bytes);
         let report = report(&reader);
         assert_eq!(album.groups(&report), [[""; 0]; 0]);
-        assert_eq!((report.gone, report.changed), (1, 1));
+        assert_eq!((report.gone, report.changed), (1, 2));
     }
 
     #[test]
@@ -589,7 +595,7 @@ mod tests {
                 let photo = NewPhoto {
                     path: album.path(&name),
                     stamp: FileStamp { size: 10, mtime_ns: 0 },
-                    hash: ContentHash::of(&[number]),
+                    hash: ContentHash::of(&[number; 10]),
                     metadata,
                 };
                 let features = vlm.embed_images(&[plain([200, 0, 0], 4)]).unwrap().remove(0);
