@@ -143,9 +143,9 @@ fn codes_of_an_index_that_lay_there_before_are_not_taken_for_its_own() {
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
     }
     fs::create_dir(dir.path().join("coarse")).unwrap();
