@@ -7,6 +7,7 @@
 //! | `tinyfind.bundle_version` | [`BUNDLE_VERSION`] |
 //! | `tinyfind.config` | [`Config`] as JSON |
 //! | `tinyfind.sources` | the published files it was made from: a list of [`Source`] as JSON |
+//! | `tinyfind.recipe` | the stages that it was trained in from nothing: a list of [`RecipeStage`] as JSON; absent without one |
 //! | `tinyfind.training` | the fine-tunings that followed: a list of [`Training`] as JSON; absent without one |
 //! | `tinyfind.fingerprint` | hash over the sources and how they were converted |
 //! | `tinyfind.tokenizer.phi` | text of Phi-2's `tokenizer.json` |
@@ -35,7 +36,7 @@ use std::{
 
 use candle_core::{DType, Device};
 use memmap2::{Advice, Mmap, UncheckedAdvice};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) use self::tensors::is_quantised;
 pub use self::{
@@ -140,6 +141,21 @@ pub struct Training {
     pub version: String,
 }
 
+/// A stage of a recipe that trained a bundle from nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecipeStage {
+    /// Its name.
+    pub name: String,
+    /// Steps.
+    pub steps: u64,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub rate: f64,
+    /// Version of tinyfind.
+    pub version: String,
+}
+
 /// What a bundle says about itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct About {
@@ -149,6 +165,8 @@ pub struct About {
     pub config: Config,
     /// Files it was made from.
     pub sources: Vec<Source>,
+    /// Stages that trained it from nothing, oldest first.
+    pub recipe: Vec<RecipeStage>,
     /// Fine-tunings since then, oldest first.
     pub training: Vec<Training>,
     /// Hash over the sources and how they were converted, in hexadecimal.
@@ -395,6 +413,16 @@ fn text<'a>(header: &'a Header, key: &str) -> Result<&'a str, String> {
     }
 }
 
+/// A list that is absent where it would be empty.
+fn list<T: DeserializeOwned>(header: &Header, key: &str) -> Result<Vec<T>, String> {
+    match header.metadata.get(key) {
+        Some(Value::Text(text)) => {
+            serde_json::from_str(text).map_err(|e| format!("its `{key}` cannot be understood: {e}"))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 fn read_about(header: &Header) -> Result<About, String> {
     let owned = |key| text(header, key).map(str::to_owned);
     let config: Config = serde_json::from_str(text(header, "tinyfind.config")?)
@@ -402,15 +430,12 @@ fn read_about(header: &Header) -> Result<About, String> {
     config.check()?;
     let sources = serde_json::from_str(text(header, "tinyfind.sources")?)
         .map_err(|e| format!("its `tinyfind.sources` cannot be understood: {e}"))?;
-    let training = match header.metadata.get("tinyfind.training") {
-        Some(Value::Text(text)) => serde_json::from_str(text)
-            .map_err(|e| format!("its `tinyfind.training` cannot be understood: {e}"))?,
-        _ => Vec::new(),
-    };
+    let (recipe, training) = (list(header, "tinyfind.recipe")?, list(header, "tinyfind.training")?);
     Ok(About {
         name: owned("general.name")?,
         config,
         sources,
+        recipe,
         training,
         fingerprint: owned("tinyfind.fingerprint")?,
         phi_tokenizer: owned("tinyfind.tokenizer.phi").ok(),

@@ -39,6 +39,12 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// Another run works in the folder.
+    #[error("another run trains in `{}`; wait for it or name another folder", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file cannot be read or written.
     #[error("`{}`", path.display())]
     Io {

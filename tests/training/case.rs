@@ -113,6 +113,7 @@ pub(crate) fn weights(config: &Config, start: &Tensors, folder: &TempDir) -> Wei
         name: "reference".to_owned(),
         config: config.clone(),
         sources: Vec::new(),
+        recipe: Vec::new(),
         training: Vec::new(),
         fingerprint: "reference".to_owned(),
         phi_tokenizer: None,

@@ -11,7 +11,7 @@ use crate::cli::Outcome;
 use crate::cli::globals::Globals;
 use crate::cli::printer::{FAINT, Printer, STRONG};
 use crate::cli::units;
-use crate::model::bundle::{Bundle, Training};
+use crate::model::bundle::{Bundle, RecipeStage, Training};
 use crate::model::hub::Bytes;
 
 /// Show what a bundle holds and what it was made from.
@@ -68,6 +68,7 @@ fn as_json(bundle: &Bundle, with_tensors: bool) -> serde_json::Value {
         "config": about.config,
         "tensor_count": bundle.tensors().count(),
         "sources": about.sources,
+        "recipe": about.recipe,
         "training": about.training,
         "license": about.license,
         "licences": about.licences,
@@ -114,6 +115,11 @@ fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow
             writeln!(printer.stdout(), "{line}\n  {:width$}  {hash}", "")?;
         }
     }
+    if !about.recipe.is_empty() {
+        heading(printer, "trained")?;
+        let printed = trained(&about.recipe);
+        write!(printer.stdout(), "{printed}")?;
+    }
     for training in &about.training {
         heading(printer, "fine-tuned")?;
         let printed = fine_tuned(training, printer);
@@ -133,6 +139,24 @@ fn as_text(bundle: &Bundle, with_tensors: bool, printer: &mut Printer) -> anyhow
         }
     }
     Ok(())
+}
+
+/// The stages that a model was trained in from nothing, a line each.
+fn trained(stages: &[RecipeStage]) -> String {
+    let width = |of: fn(&RecipeStage) -> String| {
+        stages.iter().map(|stage| of(stage).len()).max().unwrap_or(0)
+    };
+    let (names, steps) = (width(|s| s.name.clone()), width(|s| units::count(s.steps)));
+    stages.iter().fold(String::new(), |mut text, stage| {
+        let RecipeStage { name, batch, rate, version, .. } = stage;
+        let pictures = units::counted(*batch as u64, "picture", "pictures");
+        let count = units::count(stage.steps);
+        let _ = writeln!(
+            text,
+            "  {name:names$}  {count:>steps$} steps of {pictures}, rate {rate:e}, by tinyfind {version}"
+        );
+        text
+    })
 }
 
 /// Where a fine-tuned model came from, a fact a line.

@@ -317,13 +317,14 @@ fn verification_names_tensors_that_are_not_finite() {
 }
 
 #[test]
-fn a_bundle_tells_of_its_fine_tunings() {
+fn a_bundle_tells_how_it_was_trained() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("from.gguf"), folder.path().join("to.gguf"));
     let config = small_config();
     write_random(&config, WeightType::F16, 5, &from, Tokenizers::default()).unwrap();
     let base = Bundle::open(&from).unwrap();
     assert_eq!(base.about().training, []);
+    assert_eq!(base.about().recipe, []);
     let data = Source {
         role: "data".to_owned(),
         file: "my.jsonl".to_owned(),
@@ -344,7 +345,14 @@ fn a_bundle_tells_of_its_fine_tunings() {
         validation_loss: Some(0.125),
         version: "0.1.0".to_owned(),
     };
-    let about = About { training: vec![training], ..base.about().clone() };
+    let recipe = RecipeStage {
+        name: "vision".to_owned(),
+        steps: 20_000,
+        batch: 16,
+        rate: 2e-3,
+        version: "0.1.0".to_owned(),
+    };
+    let about = About { recipe: vec![recipe], training: vec![training], ..base.about().clone() };
     let mut writer =
         BundleWriter::create(&to, &about, &tensors_of(&config), WeightType::F16).unwrap();
     for tensor in base.tensors() {

@@ -120,6 +120,9 @@ fn describe(about: &About) -> gguf::Plan {
     set("general.license", &about.license);
     set("tinyfind.config", &json(serde_json::to_string(&about.config)));
     set("tinyfind.sources", &json(serde_json::to_string(&about.sources)));
+    if !about.recipe.is_empty() {
+        set("tinyfind.recipe", &json(serde_json::to_string(&about.recipe)));
+    }
     if !about.training.is_empty() {
         set("tinyfind.training", &json(serde_json::to_string(&about.training)));
     }

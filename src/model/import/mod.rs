@@ -155,6 +155,7 @@ pub fn import(
         fingerprint: fingerprint(&hashed, options, &config),
         config,
         sources: hashed,
+        recipe: Vec::new(),
         training: Vec::new(),
         phi_tokenizer: vocabularies.phi.map(|v| v.text),
         bert_vocabulary: vocabularies.bert.map(|v| v.text),

@@ -46,6 +46,7 @@ pub fn write_random(
         name: "random".to_owned(),
         config: config.clone(),
         sources: Vec::new(),
+        recipe: Vec::new(),
         training: Vec::new(),
         fingerprint: fingerprint.finalize().to_hex().to_string(),
         phi_tokenizer: tokenizers.phi.map(str::to_owned),

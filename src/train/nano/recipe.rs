@@ -11,7 +11,7 @@ use super::{
     config,
     heads::HeadSpec,
     init::start,
-    run::{Ended, Run, Stage, Watch},
+    run::{Ended, Run, Stage, Trained, Watch},
     tokens, words,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// When a step fails or a file cannot be read or written.
+/// When a step fails, a file cannot be read or written, or another run works in the folder.
 pub fn run(
     run: &Run<'_>,
     until: Option<&str>,
@@ -70,6 +70,7 @@ pub fn run(
     device: &Device,
     watch: &mut dyn Watch,
 ) -> Result<Outcome> {
+    let _lock = run.lock()?;
     let mut recipe = Recipe::new(run, device)?;
     // A finished stage holds what the stages before it trained.
     let done = STAGES.iter().rposition(|stage| run.file(stage).exists()).unwrap_or(0);
@@ -101,12 +102,25 @@ pub fn run(
     Ok(Outcome::Finished)
 }
 
+/// How fast and how long a stage learns.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Highest learning rate.
+    rate: f64,
+    /// Steps up to that.
+    warmup: u64,
+    /// Steps in all.
+    steps: u64,
+    /// Pictures of a shard.
+    batch: usize,
+}
+
 /// A run of the recipe, and what its stages have trained so far.
 struct Recipe<'a> {
     run: &'a Run<'a>,
     config: Config,
     base: Weights,
-    known: BTreeMap<String, Tensor>,
+    known: Trained,
     phi: PhiTokenizer,
     bert: BertTokenizer,
     tokenizer: String,
@@ -124,13 +138,13 @@ impl<'a> Recipe<'a> {
         let path = run.folder.join("start.gguf");
         let tokenizers = Tokenizers { phi: Some(&tokenizer), bert: Some(&vocabulary) };
         let base = base(&config, &path, tokenizers, device)?;
-        let known = BTreeMap::new();
+        let known = Trained::default();
         Ok(Self { run, config, base, known, phi, bert, tokenizer, vocabulary })
     }
 
     /// Writes the bundle of the parts that are trained so far.
     fn write(&self, path: &Path) -> Result<()> {
-        let trained = |prefix: &str| self.known.keys().any(|name| name.starts_with(prefix));
+        let trained = |prefix: &str| self.known.tensors.keys().any(|name| name.starts_with(prefix));
         let mut config = self.config.clone();
         config.retrieval = config.retrieval.filter(|_| trained("retrieval."));
         config.captioner = config.captioner.filter(|_| trained("captioner."));
@@ -138,8 +152,9 @@ impl<'a> Recipe<'a> {
         let about = About {
             name: "nano".to_owned(),
             sources: Vec::new(),
+            recipe: self.known.stages.clone(),
             training: Vec::new(),
-            fingerprint: fingerprint(&config, &self.known)?,
+            fingerprint: fingerprint(&config, &self.known.tensors)?,
             phi_tokenizer: config.language.as_ref().map(|_| self.tokenizer.clone()),
             bert_vocabulary: config.retrieval.as_ref().map(|_| self.vocabulary.clone()),
             license: "MIT OR Apache-2.0".to_owned(),
@@ -151,7 +166,7 @@ impl<'a> Recipe<'a> {
         for spec in &specs {
             let (dtype, _) = WeightType::F16.storage(spec);
             let missing = || candle_core::Error::msg(format!("`{}` was not trained", spec.name));
-            let values = self.known.get(&spec.name).ok_or_else(missing)?;
+            let values = self.known.tensors.get(&spec.name).ok_or_else(missing)?;
             let values = values.flatten_all()?.to_vec1::<f32>()?;
             writer.write(&encode(&values, values.len(), values.len(), dtype)?)?;
         }
@@ -179,7 +194,7 @@ impl<'a> Recipe<'a> {
     fn add(&self, parameters: &mut Parameters, specs: &[TensorSpec], rate: f64) -> Result<()> {
         let depth = self.config.vision.as_ref().map_or(1, |v| v.depth);
         for spec in specs {
-            let value = match self.known.get(&spec.name) {
+            let value = match self.known.tensors.get(&spec.name) {
                 Some(value) => value.clone(),
                 None => start(spec, depth, SEED, self.base.device())?,
             };
@@ -195,7 +210,7 @@ impl<'a> Recipe<'a> {
         }
         for parameter in own.iter() {
             let start = parameter.var.as_tensor();
-            let value = self.known.get(&parameter.name).unwrap_or(start);
+            let value = self.known.tensors.get(&parameter.name).unwrap_or(start);
             parameters.insert(parameter.name.clone(), value, rate)?;
         }
         Ok(())
@@ -206,17 +221,19 @@ impl<'a> Recipe<'a> {
         name: &'static str,
         task: T,
         parameters: Parameters,
-        (rate, warmup, total): (f64, u64, u64),
+        pace: Pace,
         watch: &mut dyn Watch,
     ) -> Result<Outcome> {
+        let Pace { rate, warmup, steps: total, batch } = pace;
         let stage = Stage {
             name,
             task,
             adam: AdamW { beta2: 0.98, max_norm: Some(1.0), ..AdamW::default() },
             schedule: Schedule { start: 0.0, peak: rate, end: 0.05 * rate, warmup, total },
             shards: SHARDS,
+            batch: batch * SHARDS,
         };
-        let weights = self.base.clone().training(self.known.clone());
+        let weights = self.base.clone().training(self.known.tensors.clone());
         match self.run.stage(&stage, weights, parameters, &self.known, watch)? {
             Ended::Done(known) => {
                 self.known = known;
@@ -253,12 +270,12 @@ fn base(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::atomic::AtomicBool};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::{
-        model::TinyGptV,
-        train::{Measure, StepReport, scenes::Split},
+        model::{TinyGptV, bundle::RecipeStage},
+        train::{Measure, StepReport, nano::run::write, scenes::Split},
     };
 
     #[derive(Default)]
@@ -288,17 +305,19 @@ mod tests {
         for part in ["vit.", "retrieval."] {
             recipe.add(&mut parameters, &recipe.specs(part), 1.0).unwrap();
         }
-        let half: HashMap<String, Tensor> = parameters
-            .tensors()
-            .into_iter()
-            .map(|(name, tensor)| (name, tensor.detach().to_dtype(DType::F16).unwrap()))
-            .collect();
-        candle_core::safetensors::save(&half, own.file("queries")).unwrap();
+        let stage = |name: &str, steps, batch, rate| {
+            let (name, version) = (name.to_owned(), "0.0.9".to_owned());
+            RecipeStage { name, steps, batch, rate, version }
+        };
+        let stages = vec![stage("vision", 20_000, 16, 2e-3), stage("queries", 8000, 32, 1e-3)];
+        let mut trained = Trained { tensors: parameters.tensors().into_iter().collect(), stages };
+        write(&own.file("queries"), &trained).unwrap();
 
         let output = folder.path().join("nano.gguf");
         let mut seen = Seen::default();
         let done = run(&own, Some("queries"), Some(&output), &Device::Cpu, &mut seen).unwrap();
         assert_eq!((done, seen.0), (Outcome::Finished, vec!["queries".to_owned()]));
+        assert_eq!(Bundle::open(&output).unwrap().about().recipe, trained.stages);
         let mut model = TinyGptV::open(&output, &Device::Cpu).unwrap();
         assert!(model.config().language.is_none() && model.config().captioner.is_none());
         let texts = model.text_features(&["a red car on a beach", "two cups."]).unwrap();
@@ -308,5 +327,16 @@ mod tests {
         assert_eq!(model.image_features(&encoding).unwrap().dims(), [2, 16, 64]);
         let size = std::fs::metadata(&output).unwrap().len();
         assert!((3_000_000..8_000_000).contains(&size), "{size}");
+
+        let lock = own.lock().unwrap();
+        let error = run(&own, Some("queries"), None, &Device::Cpu, &mut Seen::default());
+        assert!(error.unwrap_err().to_string().contains("another run trains in"));
+        drop(lock);
+
+        trained.stages[1].steps = 7999;
+        write(&own.file("queries"), &trained).unwrap();
+        let error = run(&own, Some("queries"), None, &Device::Cpu, &mut Seen::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("0.0.9 made it with other settings"), "{error}");
     }
 }

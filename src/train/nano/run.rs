@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -10,7 +11,7 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 
 use crate::{
-    model::weights::Weights,
+    model::{bundle::RecipeStage, weights::Weights},
     train::{
         AdamW, Measure, Parameters, Result, Schedule, StepReport, Task, TrainError, Trainer,
         checkpoint, measure,
@@ -45,6 +46,21 @@ pub struct Stage<T> {
     pub schedule: Schedule,
     /// Parts of a batch that are computed side by side.
     pub shards: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+}
+
+impl<T> Stage<T> {
+    /// What a bundle says of it.
+    fn record(&self) -> RecipeStage {
+        RecipeStage {
+            name: self.name.to_owned(),
+            steps: self.schedule.total,
+            batch: self.batch,
+            rate: self.schedule.peak,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
 }
 
 /// Where a recipe works.
@@ -56,40 +72,79 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// What the stages so far made.
+#[derive(Debug, Clone, Default)]
+pub struct Trained {
+    /// Every tensor that one of them trained, as the last one left it.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The stages, in their order.
+    pub stages: Vec<RecipeStage>,
+}
+
 /// How a stage ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It is done; all tensors that it and the stages before it trained.
-    Done(BTreeMap<String, Tensor>),
+    /// It is done; what it and the stages before it made.
+    Done(Trained),
     /// It was stopped and can be continued.
     Stopped,
 }
 
 impl Run<'_> {
+    /// Keeps other runs out of the folder, until the file that is returned is closed.
+    ///
+    /// # Errors
+    ///
+    /// When another one is at work there or the file cannot be written.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.folder.join("lock");
+        let file = File::create(&path).map_err(|source| TrainError::Io { path, source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(TrainError::InUse { folder: self.folder.clone() }),
+            Err(TryLockError::Error(source)) => {
+                Err(TrainError::Io { path: self.folder.join("lock"), source })
+            }
+        }
+    }
+
     /// The file in which a stage ends.
     pub fn file(&self, stage: &str) -> PathBuf {
         self.folder.join(format!("{stage}.safetensors"))
     }
 
     /// Runs or continues a stage that trains `parameters` before `weights`, or reads its result
-    /// where it is done already. `known` is what earlier stages trained.
+    /// where it is done already. `known` is what earlier stages made.
     ///
     /// # Errors
     ///
-    /// When a step fails or a file cannot be read or written.
+    /// When a step fails, a file cannot be read or written, or the result is that of a stage with
+    /// other settings.
     pub fn stage<T: Task>(
         &self,
         stage: &Stage<T>,
         weights: Weights,
         parameters: Parameters,
-        known: &BTreeMap<String, Tensor>,
+        known: &Trained,
         watch: &mut dyn Watch,
     ) -> Result<Ended> {
         let file = self.file(stage.name);
         let device = weights.device().clone();
         if file.exists() {
+            let trained = read(&file, &device)?;
+            let is_ours = |found: &RecipeStage| {
+                let ours = stage.record();
+                let version = ours.version.clone();
+                RecipeStage { version, ..found.clone() } == ours
+            };
+            if !trained.stages.last().is_some_and(is_ours) {
+                let by = trained.stages.last().map_or("an older version", |it| &it.version);
+                let what =
+                    format!("tinyfind {by} made it with other settings; name another folder");
+                return Err(TrainError::Checkpoint { path: file, what });
+            }
             watch.done(stage.name, &file);
-            return read(&file, &device).map(Ended::Done);
+            return Ok(Ended::Done(trained));
         }
         let total = stage.schedule.total;
         let running = self.folder.join(format!("{}.running.safetensors", stage.name));
@@ -112,7 +167,8 @@ impl Run<'_> {
             }
         }
         let mut all = known.clone();
-        all.extend(trainer.parameters.tensors());
+        all.tensors.extend(trainer.parameters.tensors());
+        all.stages.push(stage.record());
         write(&file, &all)?;
         let removed = std::fs::remove_file(&running);
         if let Err(error) = removed
@@ -121,7 +177,7 @@ impl Run<'_> {
             return Err(TrainError::Io { path: running, source: error });
         }
         let trained = read(&file, &device)?;
-        let weights = trainer.weights().clone().training(trained.clone());
+        let weights = trainer.weights().clone().training(trained.tensors.clone());
         let fresh = total..total + MEASURED;
         watch.measured(stage.name, &measure(&stage.task, &weights, fresh, stage.shards)?);
         watch.done(stage.name, &file);
@@ -129,26 +185,42 @@ impl Run<'_> {
     }
 }
 
-/// Reads the tensors of a finished stage as f32.
+/// Header entry of the stages.
+const STAGES: &str = "tinyfind.stages";
+
+/// Reads what a finished stage left, tensors as f32.
 ///
 /// # Errors
 ///
 /// When the file cannot be read.
-pub fn read(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
-    let tensors = candle_core::safetensors::load(path, device)?;
+pub fn read(path: &Path, device: &Device) -> Result<Trained> {
+    let bad = |what: String| TrainError::Checkpoint { path: path.to_owned(), what };
+    let bytes =
+        std::fs::read(path).map_err(|source| TrainError::Io { path: path.to_owned(), source })?;
+    let (_, header) =
+        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let stages = header.metadata().as_ref().and_then(|about| about.get(STAGES));
+    let stages = stages.map_or_else(|| Ok(Vec::new()), |json| serde_json::from_str(json));
+    let stages = stages.map_err(|e| bad(format!("its stages cannot be understood: {e}")))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
     let widened = tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?)));
-    widened.collect()
+    Ok(Trained { tensors: widened.collect::<Result<_>>()?, stages })
 }
 
-/// Writes the tensors of a finished stage as f16, under a name of their own until they are
+/// Writes what the stages so far made, tensors as f16, under a name of its own until it is
 /// complete. The next stage starts from the file, so that it does not matter whether it follows
 /// at once.
-fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+pub(super) fn write(path: &Path, trained: &Trained) -> Result<()> {
     let partial = path.with_extension("partial");
+    let io = |source| TrainError::Io { path: partial.clone(), source };
     let half = |tensor: &Tensor| tensor.detach().to_device(&Device::Cpu)?.to_dtype(DType::F16);
-    let tensors = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), half(tensor)?)));
-    let tensors: HashMap<&str, Tensor> = tensors.collect::<Result<_>>()?;
-    candle_core::safetensors::save(&tensors, &partial)?;
+    let tensors = trained.tensors.iter().map(|(name, tensor)| Ok((name.as_str(), half(tensor)?)));
+    let tensors: BTreeMap<&str, Tensor> = tensors.collect::<Result<_>>()?;
+    let stages = serde_json::to_string(&trained.stages).map_err(|e| io(e.into()))?;
+    let about = HashMap::from([(STAGES.to_owned(), stages)]);
+    let bytes =
+        safetensors::serialize(&tensors, Some(about)).map_err(|e| io(std::io::Error::other(e)))?;
+    std::fs::write(&partial, bytes).map_err(io)?;
     // On the disk before it has its name: the stage's own checkpoint goes away then.
     checkpoint::put_in_place(&partial, path)
 }
@@ -201,16 +273,22 @@ mod tests {
         let start = Tensor::new(&[0.5_f32], &Device::Cpu).unwrap();
         parameters.insert("number", &start, 1.0).unwrap();
         let schedule = Schedule { start: 0.1, peak: 0.1, end: 0.01, warmup: 0, total: 30 };
-        let stage =
-            Stage { name: "follow", task: Follow, adam: AdamW::default(), schedule, shards: 2 };
+        let adam = AdamW::default();
+        let stage = Stage { name: "follow", task: Follow, adam, schedule, shards: 2, batch: 4 };
         let stop = AtomicBool::new(false);
         let mut watch = StopAfter(stop_after, &stop, Vec::new());
         let run = Run { folder: folder.to_owned(), stop: &stop };
-        let trained =
-            match run.stage(&stage, weights, parameters, &BTreeMap::new(), &mut watch).unwrap() {
-                Ended::Done(trained) => Some(trained["number"].to_vec1().unwrap()),
-                Ended::Stopped => None,
-            };
+        let trained = match run
+            .stage(&stage, weights, parameters, &Trained::default(), &mut watch)
+            .unwrap()
+        {
+            Ended::Done(trained) => {
+                let [stage] = &trained.stages[..] else { panic!("{:?}", trained.stages) };
+                assert_eq!((&*stage.name, stage.steps, stage.batch), ("follow", 30, 4));
+                Some(trained.tensors["number"].to_vec1().unwrap())
+            }
+            Ended::Stopped => None,
+        };
         (trained, watch.2)
     }
 
