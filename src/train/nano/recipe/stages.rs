@@ -1,6 +1,6 @@
 //! The stages that come before those of TinyGPT-V: vision, retrieval, the language model.
 
-use super::{Outcome, Recipe, SHARDS};
+use super::{Outcome, Pace, Recipe, SHARDS};
 use crate::train::{
     Parameters, Peft, Result,
     nano::{
@@ -14,23 +14,29 @@ use crate::train::{
     objectives::WordHead,
 };
 
+/// Pictures of a shard where the language model learns.
+pub(super) const LANGUAGE_BATCH: usize = 8;
+
 impl Recipe<'_> {
     pub(super) fn vision(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let (vision, ..) = self.sizes()?;
-        let task = VisionTask { config: vision.clone(), batch: 8, shards: SHARDS, first: 0 };
+        let pace = Pace { rate: 2e-3, warmup: 100, steps: 20_000, batch: 8 };
+        let (config, batch) = (vision.clone(), pace.batch);
+        let task = VisionTask { config, batch, shards: SHARDS, first: 0 };
         let mut parameters = Parameters::new();
         self.add(&mut parameters, &self.specs("vit."), 1.0)?;
         self.add_heads(&mut parameters, &vision::heads(vision.width), 1.0)?;
-        self.train("vision", task, parameters, (2e-3, 100, 20_000), watch)
+        self.train("vision", task, parameters, pace, watch)
     }
 
     pub(super) fn queries(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let (vision, _, retrieval, _) = self.sizes()?;
+        let pace = Pace { rate: 1e-3, warmup: 200, steps: 8000, batch: 16 };
         let task = QueriesTask {
             vision: vision.clone(),
             retrieval: retrieval.clone(),
             words: Words::new(self.bert.clone(), retrieval.max_text),
-            batch: 16,
+            batch: pace.batch,
             shards: SHARDS,
             first: 1_000_000,
         };
@@ -39,7 +45,7 @@ impl Recipe<'_> {
         self.add_heads(&mut parameters, &vision::heads(vision.width), 0.1)?;
         self.add(&mut parameters, &self.specs("retrieval."), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
-        self.train("queries", task, parameters, (1e-3, 200, 8000), watch)
+        self.train("queries", task, parameters, pace, watch)
     }
 
     pub(super) fn matching(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
@@ -48,21 +54,22 @@ impl Recipe<'_> {
         let own: Vec<String> = self.specs("captioner.").into_iter().map(|s| s.name).collect();
         for name in own {
             let of = name.replacen("captioner.", "retrieval.", 1);
-            if let Some(value) = self.known.get(&of) {
-                self.known.insert(name, value.clone());
+            if let Some(value) = self.known.tensors.get(&of) {
+                self.known.tensors.insert(name, value.clone());
             }
         }
         for name in ["set.weight", "set.bias", "whole.weight", "whole.bias"] {
-            if let Some(value) = self.known.get(&format!("{}.{name}", queries::HEADS)) {
-                self.known.insert(format!("{}.{name}", language::HEADS), value.clone());
+            if let Some(value) = self.known.tensors.get(&format!("{}.{name}", queries::HEADS)) {
+                self.known.tensors.insert(format!("{}.{name}", language::HEADS), value.clone());
             }
         }
         let (vision, _, retrieval, _) = self.sizes()?;
+        let pace = Pace { rate: 1e-3, warmup: 200, steps: 3600, batch: 12 };
         let task = MatchingTask {
             vision: vision.clone(),
             retrieval: retrieval.clone(),
             words: Words::new(self.bert.clone(), retrieval.max_text),
-            batch: 12,
+            batch: pace.batch,
             shards: SHARDS,
             first: 2_000_000,
         };
@@ -71,7 +78,7 @@ impl Recipe<'_> {
         self.add(&mut parameters, &WordHead::tensors(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &queries::heads(retrieval), 1.0)?;
         self.add_heads(&mut parameters, &matching::heads(retrieval), 1.0)?;
-        self.train("matching", task, parameters, (1e-3, 200, 3600), watch)
+        self.train("matching", task, parameters, pace, watch)
     }
 
     pub(super) fn short(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
@@ -99,15 +106,16 @@ impl Recipe<'_> {
     }
 
     pub(super) fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
+        // The queries know their places by now: what is missing is the language model's alone.
         let diet = Diet {
             short: 0.4,
-            questions: 6,
-            hard: 4,
-            drills: 4,
+            questions: 5,
+            hard: 8,
+            drills: 5,
             dialogues: true,
             long_captions: false,
         };
-        self.talk("relations", diet, true, (1e-3, 2600), 5_000_000, watch)
+        self.talk("relations", diet, false, (1e-3, 1500), 5_000_000, watch)
     }
 
     /// The whole language model, and with `queries` the captioning Q-Former.
@@ -121,6 +129,7 @@ impl Recipe<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Outcome> {
         let (_, captioner, ..) = self.sizes()?;
+        let pace = Pace { rate, warmup: 200, steps, batch: LANGUAGE_BATCH };
         let task = self.language_task(diet, queries, Peft::None, first);
         let mut parameters = Parameters::new();
         self.add(&mut parameters, &self.specs("language."), 1.0)?;
@@ -128,7 +137,7 @@ impl Recipe<'_> {
             self.add(&mut parameters, &self.specs("captioner."), 0.2)?;
             self.add_heads(&mut parameters, &language::heads(captioner.hidden), 0.2)?;
         }
-        self.train(name, task, parameters, (rate, 200, steps), watch)
+        self.train(name, task, parameters, pace, watch)
     }
 
     pub(super) fn language_task(
@@ -140,7 +149,7 @@ impl Recipe<'_> {
     ) -> LanguageTask {
         let mut config = self.config.clone();
         config.language = config.language.map(|language| peft.adapt(&language));
-        let (tokenizer, shards) = (self.phi.clone(), SHARDS);
-        LanguageTask { config, peft, tokenizer, diet, queries, batch: 8, shards, first }
+        let (tokenizer, shards, batch) = (self.phi.clone(), SHARDS, LANGUAGE_BATCH);
+        LanguageTask { config, peft, tokenizer, diet, queries, batch, shards, first }
     }
 }
