@@ -69,11 +69,12 @@ impl Layout {
         head
     }
 
-    /// Codes of a chunk of photos, whose vectors `read` returns by slot.
+    /// Codes of a chunk of photos, whose vectors `read` returns by slot; none for a slot that has
+    /// no record.
     fn encode(
         self,
         chunk: usize,
-        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
+        read: &(impl Fn(u64) -> StoreResult<Option<Matrix>> + Sync),
     ) -> StoreResult<Vec<u8>> {
         let mut bytes = vec![0; self.chunk_bytes()];
         let groups = bytes[..self.codes_bytes()].par_chunks_exact_mut(group_bytes(self.dim));
@@ -81,10 +82,10 @@ impl Layout {
             for place in 0..GROUP_SLOTS {
                 let slot = chunk * CHUNK_SLOTS + number * GROUP_SLOTS + place;
                 match read(slot as u64) {
-                    Ok(vectors) => encode(&vectors.values, self.dim, place, group),
+                    Ok(Some(vectors)) => encode(&vectors.values, self.dim, place, group),
                     // Codes of zeros are like nothing. A search cannot return the photo anyway,
                     // and those behind it need their codes.
-                    Err(StoreError::Corrupt { .. }) => {}
+                    Ok(None) | Err(StoreError::Corrupt { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -172,11 +173,11 @@ impl CoarseWriter {
     }
 
     /// Brings the codes to the first `slots` slots, all of them committed, as far as those fill
-    /// chunks. `read` returns the vectors of a slot.
+    /// chunks. `read` returns the vectors of a slot, none for one that has no record.
     pub(crate) fn extend(
         &mut self,
         slots: u64,
-        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
+        read: &(impl Fn(u64) -> StoreResult<Option<Matrix>> + Sync),
     ) -> StoreResult<()> {
         let wanted = slots as usize / CHUNK_SLOTS;
         while self.chunks < wanted {

@@ -34,6 +34,10 @@ impl CoarseReader {
                 || (Top::new(count), Vec::new()),
                 |(mut best, mut unknown), chunk| {
                     let first = (chunk * CHUNK_SLOTS) as u64;
+                    // Among these are the chunks of segments that are gone.
+                    if !allowed.has_any(first..first + CHUNK_SLOTS as u64) {
+                        return (best, unknown);
+                    }
                     let Some(groups) = self.groups(chunk) else {
                         unknown.push(first..first + CHUNK_SLOTS as u64);
                         return (best, unknown);

@@ -162,7 +162,6 @@ impl TextReader {
 
     /// Calls `each` with every photo of `passing`.
     fn each_photo(&self, passing: &Passing, mut each: impl FnMut(PhotoSlot)) -> StoreResult<()> {
-        let slots_in_all = self.snapshot.slots;
         let mut beyond = None;
         guard(&self.folder, || {
             for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
@@ -174,7 +173,7 @@ impl TextReader {
                     let (Some(slot), Some(doc)) = (slots.first(id), docs.first(id)) else {
                         continue;
                     };
-                    if slot < slots_in_all {
+                    if self.snapshot.has_record(slot) {
                         each(PhotoSlot { slot, doc: DocId(doc) });
                     } else {
                         beyond = Some(slot);
@@ -186,7 +185,8 @@ impl TextReader {
         match beyond {
             None => Ok(()),
             Some(slot) => {
-                let what = format!("it names slot {slot} of {slots_in_all}");
+                let slots = self.snapshot.slots;
+                let what = format!("it names slot {slot} of {slots}, which has no record");
                 Err(StoreError::rewritable(&self.folder, what))
             }
         }
