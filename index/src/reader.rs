@@ -324,7 +324,7 @@ impl IndexReader {
         };
         report.note(self.text.check_files())?;
         if let Some(coarse) = &self.coarse {
-            report.note(coarse.check())?;
+            report.note(coarse.check(|slot| self.segments.content(slot)))?;
         }
         if let Some(photos) = report.note(self.text.photos(&Filter::default()))? {
             self.check_photos(&photos, &mut report)?;

@@ -103,7 +103,12 @@ impl IndexWriter {
         let Recovered { spec, manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
         let slots = catalog.state().next_slot;
-        let coarse = CoarseWriter::open(dir, &spec, slots, rebuild).map_err(OpenError::from);
+        let content = |slot| {
+            let has_record = !catalog.state().gone.holds(slot);
+            has_record.then(|| segments.embedding(slot).ok()).flatten().map(|(hash, _)| hash)
+        };
+        let coarse = CoarseWriter::open(dir, &spec, slots, rebuild, content);
+        let coarse = coarse.map_err(OpenError::from);
         let coarse = coarse
             .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
         let mut writer = Self {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{CHUNK_SLOTS, CoarseReader, CodedQuery, GROUP_SLOTS, scan};
+use crate::document::ContentHash;
 use crate::segments::NumberSet;
 use crate::top::Top;
 
@@ -19,11 +20,12 @@ pub(crate) struct Proposals {
 
 impl CoarseReader {
     /// The `count` slots of `allowed` with the best estimates, and the slots up to `end` that
-    /// have no codes.
+    /// have no codes. `content` returns what is in a slot.
     pub(crate) fn propose(
         &self,
         query: &CodedQuery,
         allowed: &NumberSet,
+        content: &(impl Fn(u64) -> Option<ContentHash> + Sync),
         count: usize,
         end: u64,
     ) -> Proposals {
@@ -38,7 +40,7 @@ impl CoarseReader {
                     if !allowed.has_any(first..first + CHUNK_SLOTS as u64) {
                         return (best, unknown);
                     }
-                    let Some(groups) = self.groups(chunk) else {
+                    let Some(groups) = self.groups(chunk, content) else {
                         unknown.push(first..first + CHUNK_SLOTS as u64);
                         return (best, unknown);
                     };

@@ -110,9 +110,9 @@ impl SegmentWriter {
         self.vectors.record_bytes() + self.tokens.record_bytes()
     }
 
-    /// The vectors of a record, committed or not.
-    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<Matrix> {
-        Ok(self.vectors.read(slot)?.1)
+    /// The vectors of a record, committed or not, and the content they belong to.
+    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        self.vectors.read(slot)
     }
 
     /// The visual tokens of a record, committed or not.
@@ -161,6 +161,12 @@ impl SegmentReader {
     /// The visual tokens of a record, and the content they belong to.
     pub(crate) fn visual_tokens(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
         self.tokens.read(slot)
+    }
+
+    /// The content that the vectors of a record say they belong to, unverified; none where this
+    /// generation has no such record.
+    pub(crate) fn content(&self, slot: u64) -> Option<ContentHash> {
+        self.vectors.content(slot)
     }
 
     /// Bytes that the vectors of a record take.

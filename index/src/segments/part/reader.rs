@@ -66,6 +66,11 @@ impl PartReader {
         self.map(slot)?.get(at..at + self.layout.record_bytes())
     }
 
+    /// The content that a record names, unverified; none where this generation has none.
+    pub(in crate::segments) fn content(&self, slot: u64) -> Option<ContentHash> {
+        self.record(slot)?.first_chunk().copied().map(ContentHash)
+    }
+
     /// Lets the system fetch records that are read next.
     pub(in crate::segments) fn fetch(&self, slots: &[u64]) {
         for slot in slots {
