@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use common::{features, files_of, hash, photo, spec, stamp, stored};
 use tinyfind_index::{
     Circle, Clause, Counts, Failure, FileState, Filter, IndexReader, IndexWriter, NewPhoto,
-    PhotoMetadata, Taken, TakenSource, Term, check,
+    Orientation, PhotoMetadata, Taken, TakenSource, Term, check,
 };
 
 /// The newest format.
@@ -159,6 +159,11 @@ fn assert_read(dir: &Path, format: u32) {
     ] {
         assert_eq!(reader.by_filter(&only(clause.clone()), 9).unwrap(), [first.doc], "{clause:?}");
     }
+    // In a text of the first version these follow from other columns.
+    for (orientation, photos) in [(Orientation::Landscape, 3), (Orientation::Portrait, 0)] {
+        let clause = Clause::Orientation(orientation);
+        assert_eq!(reader.by_filter(&only(clause), 9).unwrap().len(), photos);
+    }
     let query = features(3).embedding.row(2).to_vec();
     let found = reader.by_vector(&query, &all, 1).unwrap();
     assert_eq!(reader.photo(found[0].0).unwrap().unwrap().path, odd());
@@ -224,6 +229,8 @@ fn an_index_of_every_format_is_read_and_extended() {
         unpack(&packed, dir.path());
         drop(IndexWriter::restore(dir.path()).unwrap());
         assert_read(dir.path(), format);
+        let cameras = IndexReader::open(dir.path()).unwrap().cameras().unwrap();
+        assert_eq!(cameras, [("FUJIFILM X100V".to_owned(), 1)]);
     }
 }
 
