@@ -1,5 +1,7 @@
 //! Space that comes back when photos go.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they may")]
+
 mod common;
 
 use std::fs;
