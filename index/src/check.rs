@@ -153,6 +153,11 @@ fn check_catalog(
             let cure = if ours < theirs { Cure::StartAnew } else { Cure::Rewrite };
             problems.push(OpenError::Corrupt { path: folder, what, cure }.to_string());
         } else if !is_ahead {
+            if catalog.state().gone != *reader.gone() {
+                let what = "it says otherwise than the catalogue which segments there are";
+                let error = StoreError::rewritable(&dir.join("text"), what);
+                problems.push(OpenError::from(error).to_string());
+            }
             compare(dir, &catalog, reader, problems)?;
         }
     }

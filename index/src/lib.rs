@@ -104,4 +104,4 @@ pub use error::{Cure, OpenError, SearchError, WriteError};
 pub use fusion::{RRF_K, reciprocal_rank_fusion};
 pub use query::{Circle, Clause, Filter, Orientation, Pixels, Term};
 pub use reader::{CheckReport, IndexReader};
-pub use writer::IndexWriter;
+pub use writer::{Compaction, IndexWriter};

@@ -47,7 +47,8 @@ impl Nearest<'_> {
         photos: &[PhotoSlot],
     ) -> Vec<PhotoSlot> {
         let query = CodedQuery::new(vector);
-        let proposed = codes.propose(&query, allowed, CANDIDATES, self.slots);
+        let content = |slot| self.segments.content(slot);
+        let proposed = codes.propose(&query, allowed, &content, CANDIDATES, self.slots);
         let mut candidates = Vec::with_capacity(CANDIDATES);
         let mut take = |slots: Range<u64>| {
             let first = photos.partition_point(|photo| photo.slot < slots.start);

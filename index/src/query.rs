@@ -1,5 +1,7 @@
 //! What can be asked of an index.
 
+use std::cmp::Ordering;
+
 /// Something a photo's caption, path or notes must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
@@ -90,6 +92,26 @@ pub enum Orientation {
     Landscape,
     /// As wide as high.
     Square,
+}
+
+impl Orientation {
+    /// That of an upright photo of so many pixels.
+    pub(crate) fn of(width: u32, height: u32) -> Self {
+        match width.cmp(&height) {
+            Ordering::Less => Self::Portrait,
+            Ordering::Greater => Self::Landscape,
+            Ordering::Equal => Self::Square,
+        }
+    }
+
+    /// What stands for it in the text index.
+    pub(crate) fn code(self) -> u64 {
+        match self {
+            Self::Portrait => 0,
+            Self::Landscape => 1,
+            Self::Square => 2,
+        }
+    }
 }
 
 /// A circle on the earth.

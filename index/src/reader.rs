@@ -14,12 +14,12 @@ use crate::error::{OpenError, SearchError, StoreError, StoreResult};
 use crate::manifest::Manifest;
 use crate::nearest::{EXACT_BYTES, Nearest};
 use crate::query::{Filter, Term};
-use crate::segments::{NumberSet, SegmentReader};
+use crate::segments::{Gone, NumberSet, SegmentReader};
 use crate::text::{self, PhotoSlot, Snapshot, TextReader};
 use crate::vectors::Query;
 
 /// How often the manifest is read again because a rebuilt text index has taken the place of
-/// the one it named.
+/// the one it named, or segments were given back.
 const ATTEMPTS: usize = 8;
 
 /// One generation of an index.
@@ -49,37 +49,53 @@ impl IndexReader {
     /// version, [`OpenError::Corrupt`] when a file is not what was written.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let mut manifest = Manifest::read(dir)?;
+        let mut failed: Option<((u64, u64), OpenError)> = None;
         for _ in 0..ATTEMPTS {
-            match TextReader::open(&text::folder(dir, manifest.text_epoch)) {
-                Ok(text) => return Self::assemble(dir, manifest, text),
-                Err(error) => {
-                    let now = Manifest::read(dir)?;
-                    if now.text_epoch == manifest.text_epoch {
-                        return Err(error.into());
+            let epoch = manifest.text_epoch;
+            let error = match TextReader::open(&text::folder(dir, epoch)) {
+                Ok(text) => {
+                    let moment = (epoch, text.snapshot().generation);
+                    // The same generation lacks the same file twice: that is damage.
+                    if let Some((_, error)) = failed.take_if(|(before, _)| *before == moment) {
+                        return Err(error);
                     }
-                    manifest = now;
+                    match Self::assemble(dir, &manifest, text) {
+                        Ok(reader) => return Ok(reader),
+                        Err(error) => {
+                            failed = Some((moment, error));
+                            None
+                        }
+                    }
                 }
+                Err(error) => Some(error),
+            };
+            let now = Manifest::read(dir)?;
+            if let Some(error) = error
+                && now.text_epoch == epoch
+            {
+                return Err(error.into());
             }
+            manifest = now;
         }
         let path = Manifest::path(dir);
         let source = std::io::Error::other("the index is being rebuilt again and again");
         Err(OpenError::Io { path, source })
     }
 
-    fn assemble(dir: &Path, manifest: Manifest, text: TextReader) -> Result<Self, OpenError> {
+    fn assemble(dir: &Path, manifest: &Manifest, text: TextReader) -> Result<Self, OpenError> {
         // The text is published before the manifest names it, and was opened after the
         // manifest was read: it may be ahead, never behind. Being whole in itself, it decides.
-        let Snapshot { generation, slots, .. } = *text.snapshot();
+        let Snapshot { generation, slots, ref gone, .. } = *text.snapshot();
         if generation < manifest.generation {
             let folder = text::folder(dir, manifest.text_epoch);
             let named = manifest.generation;
             let what = format!("it is at commit {generation}, the manifest names {named}");
             return Err(StoreError::rewritable(&folder, what).into());
         }
-        let segments = SegmentReader::open(dir, &manifest.model, slots)?;
+        let segments = SegmentReader::open(dir, &manifest.model, slots, gone)?;
         let coarse = CoarseReader::open(dir, &manifest.model, slots);
         Ok(Self {
-            spec: manifest.model,
+            spec: manifest.model.clone(),
             text,
             segments,
             coarse,
@@ -194,6 +210,11 @@ impl IndexReader {
         Ok(nearest.exact(&prepared, &candidates, limit)?)
     }
 
+    /// Segments that this generation does without.
+    pub(crate) fn gone(&self) -> &Gone {
+        &self.text.snapshot().gone
+    }
+
     fn nearest(&self) -> Nearest<'_> {
         let slots = self.text.snapshot().slots;
         let (segments, coarse) = (&self.segments, self.coarse.as_ref());
@@ -303,7 +324,7 @@ impl IndexReader {
         };
         report.note(self.text.check_files())?;
         if let Some(coarse) = &self.coarse {
-            report.note(coarse.check())?;
+            report.note(coarse.check(|slot| self.segments.content(slot)))?;
         }
         if let Some(photos) = report.note(self.text.photos(&Filter::default()))? {
             self.check_photos(&photos, &mut report)?;
@@ -316,7 +337,7 @@ impl IndexReader {
     }
 
     fn check_photos(&self, photos: &[PhotoSlot], report: &mut CheckReport) -> StoreResult<()> {
-        let Snapshot { slots, next_doc, counts, .. } = *self.text.snapshot();
+        let Snapshot { next_doc, counts, .. } = *self.text.snapshot();
         let mut problems = Vec::new();
         let (mut docs, mut paths, mut captioned) = (HashSet::new(), HashSet::new(), 0);
         let mut last = None;
@@ -346,7 +367,7 @@ impl IndexReader {
             let found = photos.len();
             problems.push(format!("{found} photos, {captioned} captioned, of {counts:?}"));
         }
-        report.unused_records = slots.saturating_sub(report.contents);
+        report.unused_records = self.text.snapshot().records().saturating_sub(report.contents);
         report.problems.append(&mut problems);
         Ok(())
     }

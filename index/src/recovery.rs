@@ -11,8 +11,8 @@ use crate::catalog::{Catalog, PathEntry, PathRow, State};
 use crate::document::{Counts, ModelSpec};
 use crate::error::{Cure, OpenError, StoreError, StoreResult};
 use crate::files;
-use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
-use crate::segments::SegmentWriter;
+use crate::manifest::{Manifest, WRITTEN_BY, format_with};
+use crate::segments::{Gone, SegmentWriter};
 use crate::steps::{self, Step};
 use crate::text::{self, PhotoText, Snapshot, TextWriter};
 
@@ -55,13 +55,14 @@ pub(crate) fn recover(
     }
 
     let fresh = State {
-        format: FORMAT,
+        format: format_with(&Gone::default()),
         written_by: WRITTEN_BY.to_owned(),
         model: spec.clone(),
         generation: 0,
         next_doc: 0,
         next_slot: 0,
         counts: Counts::default(),
+        gone: Gone::default(),
     };
     let catalog = Catalog::open(dir, fresh)?;
     check_model(dir, &catalog.state().model, &spec)?;
@@ -71,7 +72,8 @@ pub(crate) fn recover(
         let what = format!("it ends at commit {generation}, the manifest names {published}");
         return Err(StoreError::lost(&Catalog::folder(dir), what).into());
     }
-    let segments = SegmentWriter::open(dir, &spec, catalog.state().next_slot)?;
+    let State { next_slot, gone, .. } = catalog.state();
+    let segments = SegmentWriter::open(dir, &spec, *next_slot, gone)?;
 
     let epoch = match &manifest {
         Some(manifest) => manifest.text_epoch,
@@ -198,8 +200,8 @@ fn add_text(
 }
 
 fn snapshot(catalog: &Catalog) -> Snapshot {
-    let State { generation, next_slot, next_doc, counts, .. } = *catalog.state();
-    Snapshot { generation, slots: next_slot, next_doc, counts }
+    let State { generation, next_slot, next_doc, counts, gone, .. } = catalog.state().clone();
+    Snapshot { generation, slots: next_slot, next_doc, counts, gone }
 }
 
 /// Removes the text indexes that the one of `epoch` took the place of. Readers that have one

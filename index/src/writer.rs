@@ -1,5 +1,6 @@
 //! Writing an index: changes are staged, then committed together.
 
+mod compact;
 mod known;
 
 use std::collections::BTreeSet;
@@ -10,15 +11,16 @@ use std::thread;
 use crate::catalog::{Catalog, PathEntry, PathRow};
 use crate::coarse::CoarseWriter;
 use crate::document::{
-    ContentHash, Counts, DocId, Features, FileRecord, FileStamp, FileState, Matrix, ModelSpec,
-    NewPhoto,
+    ContentHash, Counts, DocId, Features, FileRecord, FileStamp, FileState, ModelSpec, NewPhoto,
 };
 use crate::error::{OpenError, StoreResult, WriteError};
 use crate::files::{self, WriterLock};
-use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
+use crate::manifest::{Manifest, WRITTEN_BY, format_with};
 use crate::recovery::{Recovered, commit_text, drop_other_epochs, recover, stage_text};
 use crate::segments::SegmentWriter;
 use crate::text::TextWriter;
+
+pub use compact::Compaction;
 
 /// The one process that changes an index.
 ///
@@ -101,7 +103,12 @@ impl IndexWriter {
         let Recovered { spec, manifest, catalog, segments, text, text_epoch } =
             recover(dir, spec, rebuild)?;
         let slots = catalog.state().next_slot;
-        let coarse = CoarseWriter::open(dir, &spec, slots, rebuild).map_err(OpenError::from);
+        let content = |slot| {
+            let has_record = !catalog.state().gone.holds(slot);
+            has_record.then(|| segments.embedding(slot).ok()).flatten().map(|(hash, _)| hash)
+        };
+        let coarse = CoarseWriter::open(dir, &spec, slots, rebuild, content);
+        let coarse = coarse.map_err(OpenError::from);
         let coarse = coarse
             .inspect_err(|error| tracing::warn!("the vector search goes without codes: {error}"));
         let mut writer = Self {
@@ -121,6 +128,8 @@ impl IndexWriter {
         if manifest.as_ref() != Some(&current) {
             current.write(dir)?;
         }
+        // Only now does no generation that a reader may open need them.
+        writer.segments.remove(&writer.catalog.state().gone)?;
         drop_other_epochs(dir, text_epoch)?;
         writer.extend_codes();
         Ok(writer)
@@ -157,15 +166,6 @@ impl IndexWriter {
             PathEntry::Failed { reason } => FileState::Failed { reason },
         };
         Ok(FileRecord { stamp: row.stamp, state })
-    }
-
-    /// Every photo of this content, by number.
-    ///
-    /// # Errors
-    ///
-    /// When the catalogue cannot be read.
-    pub fn find_content(&self, hash: &ContentHash) -> Result<Vec<(DocId, PathBuf)>, WriteError> {
-        Ok(self.catalog.holders(hash)?)
     }
 
     /// Adds a photo in the place of whatever its path held, and returns its new number.
@@ -277,22 +277,6 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Up to `limit` contents without a caption, oldest first: a photo of each and its visual
-    /// tokens. Copies are not repeated.
-    ///
-    /// # Errors
-    ///
-    /// When the catalogue or a segment cannot be read.
-    pub fn uncaptioned(&self, limit: usize) -> Result<Vec<(DocId, Matrix)>, WriteError> {
-        let mut found = Vec::new();
-        for (slot, hash) in self.catalog.uncaptioned(limit)? {
-            if let Some((doc, _)) = self.catalog.holders(&hash)?.into_iter().next() {
-                found.push((doc, self.segments.visual_tokens(slot)?));
-            }
-        }
-        Ok(found)
-    }
-
     /// Gives a photo, and every copy of it, its caption.
     ///
     /// # Errors
@@ -328,26 +312,32 @@ impl IndexWriter {
     pub fn commit(&mut self) -> Result<u64, WriteError> {
         self.check_usable()?;
         if self.pending > 0 {
-            self.interrupted = true;
-            // The order is the protocol: see DESIGN.md before touching it.
-            let Self { segments, text, catalog, changed, .. } = self;
-            // What the disk and what the processor has to do go on at the same time.
-            let (synced, staged) = thread::scope(|scope| {
-                let synced = scope.spawn(|| segments.sync());
-                let staged = stage_text(text, catalog, changed.iter());
-                (synced.join().unwrap_or_else(|panic| resume_unwind(panic)), staged)
-            });
-            synced?;
-            staged?;
-            catalog.apply(changed.iter())?;
-            commit_text(text, catalog)?;
-            self.manifest().write(&self.dir)?;
-            self.changed.clear();
-            self.pending = 0;
-            self.interrupted = false;
-            self.extend_codes();
+            self.publish()?;
         }
         Ok(self.catalog.state().generation)
+    }
+
+    /// Makes a generation of what is staged.
+    fn publish(&mut self) -> Result<(), WriteError> {
+        self.interrupted = true;
+        // The order is the protocol: see DESIGN.md before touching it.
+        let Self { segments, text, catalog, changed, .. } = self;
+        // What the disk and what the processor has to do go on at the same time.
+        let (synced, staged) = thread::scope(|scope| {
+            let synced = scope.spawn(|| segments.sync());
+            let staged = stage_text(text, catalog, changed.iter());
+            (synced.join().unwrap_or_else(|panic| resume_unwind(panic)), staged)
+        });
+        synced?;
+        staged?;
+        catalog.apply(changed.iter())?;
+        commit_text(text, catalog)?;
+        self.manifest().write(&self.dir)?;
+        self.changed.clear();
+        self.pending = 0;
+        self.interrupted = false;
+        self.extend_codes();
+        Ok(())
     }
 
     /// Brings the codes to what is committed. They are a cache: without them a search takes
@@ -355,8 +345,11 @@ impl IndexWriter {
     fn extend_codes(&mut self) {
         let slots = self.catalog.state().next_slot;
         let Some(coarse) = &mut self.coarse else { return };
-        let segments = &self.segments;
-        if let Err(error) = coarse.extend(slots, &|slot| segments.embedding(slot)) {
+        let (segments, gone) = (&self.segments, &self.catalog.state().gone);
+        let read = |slot| {
+            if gone.holds(slot) { Ok(None) } else { segments.embedding(slot).map(Some) }
+        };
+        if let Err(error) = coarse.extend(slots, &read) {
             let error = OpenError::from(error);
             tracing::warn!("the codes of the vector search were not written: {error}");
         }
@@ -382,7 +375,7 @@ impl IndexWriter {
     /// The manifest of what is committed.
     fn manifest(&self) -> Manifest {
         Manifest {
-            format: FORMAT,
+            format: format_with(&self.catalog.state().gone),
             written_by: WRITTEN_BY.to_owned(),
             generation: self.catalog.state().generation,
             model: self.spec.clone(),

@@ -156,6 +156,38 @@ fn codes_of_an_index_that_lay_there_before_are_not_taken_for_its_own() {
 }
 
 #[test]
+fn codes_of_another_index_of_the_same_sizes_cost_no_answer() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // More photos with codes than are proposed. The other index lacks one of them, so that all
+    // behind it lie elsewhere.
+    let photos = 3 * 1700;
+    write(dir.path(), 0..photos);
+    write(other.path(), 0..300);
+    write(other.path(), 301..photos + 1);
+    let own = fs::read(codes(dir.path())).unwrap();
+    let foreign = fs::read(codes(other.path())).unwrap();
+    assert_eq!(own.len(), foreign.len());
+    fs::write(codes(dir.path()), &foreign).unwrap();
+    assert_complete(dir.path());
+    let found = problems(dir.path());
+    assert!(found.len() == 1 && found[0].contains("coarse/codes"), "{found:?}");
+    assert!(found[0].contains("of other photos"), "{found:?}");
+    // One chunk among its own.
+    let chunk = (own.len() - 64) / 4;
+    let mut mixed = own.clone();
+    mixed[64 + chunk..64 + 2 * chunk].copy_from_slice(&foreign[64 + chunk..64 + 2 * chunk]);
+    fs::write(codes(dir.path()), &mixed).unwrap();
+    assert_eq!(problems(dir.path()).len(), 1);
+    assert!(recall(dir.path()) >= 0.95, "{}", recall(dir.path()));
+    // The next writer takes neither for its own.
+    for bytes in [foreign, mixed] {
+        fs::write(codes(dir.path()), bytes).unwrap();
+        drop(IndexWriter::open(dir.path(), &spec()).unwrap());
+        assert_eq!(fs::read(codes(dir.path())).unwrap(), own);
+    }
+}
+
+#[test]
 fn a_file_of_any_length_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 0..PHOTOS);

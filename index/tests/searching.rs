@@ -165,6 +165,25 @@ fn filters_of_words_paths_cameras_and_dates_hold() {
 }
 
 #[test]
+fn cameras_are_counted_those_of_most_photos_first() {
+    let (dir, reader) = index();
+    let counted = |reader: &IndexReader| -> Vec<(String, u64)> { reader.cameras().unwrap() };
+    let expected = |cameras: &[(&str, u64)]| -> Vec<(String, u64)> {
+        cameras.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    };
+    let all =
+        [("FUJIFILM X-T3", 2), ("Apple iPhone 12", 1), ("Canon EOS R5", 1), ("Fujifilm GFX", 1)];
+    assert_eq!(counted(&reader), expected(&all));
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    for (path, ..) in [PHOTOS[0], PHOTOS[1], PHOTOS[5]] {
+        writer.remove(path.as_ref()).unwrap();
+    }
+    writer.commit().unwrap();
+    let reader = IndexReader::open(dir.path()).unwrap();
+    assert_eq!(counted(&reader), expected(&[all[1], all[3]]));
+}
+
+#[test]
 fn a_query_of_filters_only_gives_the_newest_first() {
     let (_dir, reader) = index();
     assert_eq!(filtered(&reader, &Filter::default()), [1, 4, 2, 0, 5, 3]);

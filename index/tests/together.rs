@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use common::growing::{assert_grown, grow, open};
-use common::spec;
-use tinyfind_index::{IndexReader, IndexWriter, OpenError};
+use common::{features, photo, spec};
+use tinyfind_index::{Filter, IndexReader, IndexWriter, OpenError};
 
 /// Names the folder of the index to the process that writes.
 const FOLDER: &str = "TINYFIND_TOGETHER_TEST_FOLDER";
@@ -29,8 +29,40 @@ fn write(dir: &Path, mut enough: impl FnMut(u64) -> bool) {
     }
 }
 
-/// Opens readers until `enough` generations were seen; the first reader stays open.
-fn read(dir: &Path, enough: u64) {
+/// Photos of an index that is compacted again and again.
+const KEPT: u64 = 12;
+
+/// Gives half of the photos another content and the space of the old ones back, until `enough`.
+fn compact(dir: &Path, mut enough: impl FnMut(u64) -> bool) {
+    let (mut writer, mut generation) = open(dir, &spec()).unwrap();
+    while !enough(generation) {
+        // All of them to begin with, then those with an even and an odd number in turn.
+        let (first, step) = if generation == 0 { (0, 1) } else { (generation / 2 % 2, 2) };
+        for number in (first..KEPT).step_by(step) {
+            let content = generation * KEPT + number;
+            writer.add(photo(format!("/p/{number}.jpg"), content), features(content)).unwrap();
+        }
+        writer.commit().unwrap();
+        let done = writer.compact(0.1, |_| true).unwrap();
+        assert_eq!((done.found, done.segments), (u64::from(generation > 0), done.found));
+        generation = writer.commit().unwrap();
+    }
+}
+
+/// Compares all that `reader` says with what every generation of such an index holds.
+fn assert_compacted(reader: &IndexReader) {
+    let photos = if reader.generation() == 0 { 0 } else { KEPT };
+    assert_eq!(reader.counts().photos, photos);
+    let query = features(0).embedding.row(0).to_vec();
+    let near = reader.by_vector(&query, &Filter::default(), usize::MAX).unwrap();
+    assert_eq!(near.len() as u64, photos);
+    // Each record is that of the content that the photo has.
+    assert_eq!(reader.check().unwrap().problems, [""; 0]);
+}
+
+/// Opens readers until `enough` generations were seen, each of which `assert` looks at; the first
+/// reader stays open.
+fn read(dir: &Path, enough: u64, assert: fn(&IndexReader)) {
     let mut first: Option<IndexReader> = None;
     let (mut last, mut seen) = (0, 0);
     let started = Instant::now();
@@ -38,7 +70,7 @@ fn read(dir: &Path, enough: u64) {
         assert!(started.elapsed() < Duration::from_secs(60), "{seen} generations seen");
         match IndexReader::open(dir) {
             Ok(reader) => {
-                assert_grown(&reader);
+                assert(&reader);
                 assert!(reader.generation() >= last, "a generation was taken back");
                 seen += u64::from(reader.generation() > last);
                 last = reader.generation();
@@ -51,7 +83,7 @@ fn read(dir: &Path, enough: u64) {
     }
     let first = first.unwrap();
     assert!(first.generation() < last);
-    assert_grown(&first);
+    assert(&first);
     assert_eq!(IndexReader::open(dir).unwrap().check().unwrap().problems, [""; 0]);
 }
 
@@ -61,7 +93,8 @@ fn readers_see_whole_generations_while_a_thread_writes() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| write(dir.path(), |_| done.load(Ordering::Relaxed)));
-        let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| read(dir.path(), 12))).collect();
+        let readers: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| read(dir.path(), 12, assert_grown))).collect();
         let results: Vec<_> = readers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         assert!(results.into_iter().all(|result| result.is_ok()));
@@ -74,8 +107,10 @@ fn the_other_process_writes_whole_generations() {
     if let (Some(folder), Ok(task)) = (env::var_os(FOLDER), env::var(TASK)) {
         let dir = Path::new(&folder);
         return match task.as_str() {
-            "read" => read(dir, 8),
+            "read" => read(dir, 8, assert_grown),
+            "read what is compacted" => read(dir, 8, assert_compacted),
             "write" => write(dir, |_| false),
+            "compact" => compact(dir, |_| false),
             // Every generation by another writer, and every fourth in a text written anew.
             _ => loop {
                 let (mut writer, generation) = open(dir, &spec()).unwrap();
@@ -128,7 +163,7 @@ impl Drop for OtherProcess {
 fn readers_see_whole_generations_while_another_process_writes() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = OtherProcess::start("write", dir.path());
-    read(dir.path(), 12);
+    read(dir.path(), 12, assert_grown);
     let error = IndexWriter::open(dir.path(), &spec()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!("process {}", writer.0.id())), "{text}");
@@ -162,6 +197,27 @@ fn readers_see_whole_generations_while_the_text_is_rebuilt() {
         done.store(true, Ordering::Relaxed);
         assert!(reader.join().is_ok());
     });
+}
+
+#[test]
+fn readers_see_whole_generations_while_segments_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| compact(dir.path(), |_| done.load(Ordering::Relaxed)));
+        let readers: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| read(dir.path(), 12, assert_compacted))).collect();
+        let results: Vec<_> = readers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(results.into_iter().all(|result| result.is_ok()));
+    });
+    // In another process, and two more that read.
+    let dir = tempfile::tempdir().unwrap();
+    let writer = OtherProcess::start("compact", dir.path());
+    let readers = [0, 1].map(|_| OtherProcess::start("read what is compacted", dir.path()));
+    readers.into_iter().for_each(OtherProcess::join);
+    drop(writer);
+    assert!(tinyfind_index::check(dir.path()).unwrap().is_sound());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Catalog, ContentRow, PathEntry, decode, holder_key, holder_prefix, key, numbered_key};
+use super::{Catalog, ContentRow, PathEntry, decode, holder_key, holder_prefix, key};
 use crate::document::{ContentHash, Counts, DocId};
-use crate::error::{StoreError, StoreResult};
+use crate::error::StoreResult;
 
 /// What was looked at, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -71,20 +71,22 @@ impl Catalog {
         let mut waiting = 0;
         for entry in self.store.scan(&[key::CONTENT]) {
             let (name, value) = entry?;
-            let hash = name[1..].try_into().map(ContentHash).map_err(|_| {
-                StoreError::lost(self.store.path(), "a content hash has not 32 bytes")
-            })?;
-            let ContentRow { slot, caption } = decode(&self.store, &value)?;
+            let hash = self.hash(&name[1..])?;
+            let row: ContentRow = decode(&self.store, &value)?;
+            let ContentRow { slot, caption, .. } = &row;
             findings.contents += 1;
             let name = hash.to_hex();
-            if slot >= self.state().next_slot || slots.insert(slot, hash).is_some() {
+            if self.state().gone.holds(*slot) {
+                findings.note(format_args!("record {slot} of content {name} was given back"));
+            }
+            if *slot >= self.state().next_slot || slots.insert(*slot, hash).is_some() {
                 findings.note(format_args!("record {slot} of content {name} is another's"));
             }
             if self.store.scan(&holder_prefix(&hash)).next().transpose()?.is_none() {
                 findings.note(format_args!("no photo has the content {name}"));
             }
             waiting += u64::from(caption.is_none());
-            let listed = self.store.get(&numbered_key(key::UNCAPTIONED, slot))?;
+            let listed = self.store.get(&row.uncaptioned_key())?;
             let expected = caption.is_none().then(|| hash.0.to_vec());
             if listed != expected {
                 findings.note(format_args!(
@@ -114,6 +116,7 @@ impl CatalogFindings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbered_key;
     use super::*;
     use crate::IndexWriter;
     use crate::common::{features, photo, spec};
@@ -172,7 +175,8 @@ mod tests {
         let mut catalog = open(dir.path());
         let hash = ContentHash::of(b"nobody's");
         let slot = catalog.content(&crate::common::hash(2)).unwrap().unwrap().slot;
-        let row = serde_json::to_vec(&ContentRow { slot, caption: None }).unwrap();
+        let row =
+            serde_json::to_vec(&ContentRow { slot, caption: None, first_slot: None }).unwrap();
         for (name, value) in [
             (numbered_key(key::DOC, 77), b"/nowhere".to_vec()),
             (holder_key(&hash, DocId(77)), Vec::new()),

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{ContentHash, Counts, DocId, FileStamp, ModelSpec, PhotoMetadata};
 use crate::error::{OpenError, StoreError, StoreResult};
-use crate::manifest::{FORMAT, WRITTEN_BY};
+use crate::manifest::{FORMAT, WRITTEN_BY, format_with};
+use crate::segments::{Gone, SLOTS_PER_SEGMENT};
 use store::Store;
 
 /// First bytes of the keys, one a kind of row. `DESIGN.md` lists what follows each.
@@ -27,7 +28,7 @@ mod key {
     pub(super) const CONTENT: u8 = b'c';
     /// Content hash and `DocId`: nothing. One for each photo of a content.
     pub(super) const HOLDER: u8 = b'h';
-    /// Slot, big-endian, of a content without a caption: content hash.
+    /// First slot, big-endian, of a content without a caption: content hash.
     pub(super) const UNCAPTIONED: u8 = b'u';
     /// Path: nothing. The paths whose text the last commit changed.
     pub(super) const CHANGED: u8 = b'o';
@@ -47,9 +48,12 @@ pub(crate) struct State {
     pub(crate) generation: u64,
     /// The [`DocId`] that the next photo gets.
     pub(crate) next_doc: u64,
-    /// The slot that the next content gets; all below are in the segments.
+    /// The slot that the next content gets; all below are in the segments that are not gone.
     pub(crate) next_slot: u64,
     pub(crate) counts: Counts,
+    /// Segments that were given back.
+    #[serde(default, skip_serializing_if = "Gone::is_empty")]
+    pub(crate) gone: Gone,
 }
 
 /// The members of [`State`] that no format may change, so that a newer one can be named.
@@ -90,6 +94,17 @@ impl PathEntry {
 pub(crate) struct ContentRow {
     pub(crate) slot: u64,
     pub(crate) caption: Option<String>,
+    /// The slot that it was given when it came, if its record lies in another one now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_slot: Option<u64>,
+}
+
+impl ContentRow {
+    /// Key of the content among those without a caption, which come in the order in which they
+    /// were added, wherever their records lie.
+    fn uncaptioned_key(&self) -> Vec<u8> {
+        numbered_key(key::UNCAPTIONED, self.first_slot.unwrap_or(self.slot))
+    }
 }
 
 /// The ledger.
@@ -192,13 +207,24 @@ impl Catalog {
         let entries = self.store.scan(&[key::UNCAPTIONED]).take(limit);
         entries
             .map(|entry| {
-                let (key, value) = entry?;
-                let hash = value.try_into().map_err(|_| {
-                    StoreError::lost(self.store.path(), "a content hash has not 32 bytes")
-                })?;
-                Ok((self.number(&key[1..])?, ContentHash(hash)))
+                let hash = self.hash(&entry?.1)?;
+                Ok((self.content_of_photo(&hash)?.slot, hash))
             })
             .collect()
+    }
+
+    /// Slot and hash of every content, in no order of use.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = StoreResult<(u64, ContentHash)>> + '_ {
+        /// What is asked of a row: captions are passed over.
+        #[derive(Deserialize)]
+        struct Place {
+            slot: u64,
+        }
+        self.store.scan(&[key::CONTENT]).map(|entry| {
+            let (key, value) = entry?;
+            let Place { slot } = decode(&self.store, &value)?;
+            Ok((slot, self.hash(&key[1..])?))
+        })
     }
 
     /// Gives the next free [`DocId`] away.
@@ -212,9 +238,30 @@ impl Catalog {
     pub(crate) fn new_content(&mut self, hash: &ContentHash) -> StoreResult<u64> {
         let slot = self.state.next_slot;
         self.state.next_slot += 1;
-        self.put(content_key(hash), &ContentRow { slot, caption: None })?;
-        self.store.put(numbered_key(key::UNCAPTIONED, slot), hash.0.to_vec());
+        let row = ContentRow { slot, caption: None, first_slot: None };
+        self.store.put(row.uncaptioned_key(), hash.0.to_vec());
+        self.put(content_key(hash), &row)?;
         Ok(slot)
+    }
+
+    /// Gives the next free slot to a content that has one, and returns it.
+    pub(crate) fn move_content(&mut self, hash: &ContentHash) -> StoreResult<u64> {
+        let mut row = self.content_of_photo(hash)?;
+        if row.caption.is_none() {
+            row.first_slot.get_or_insert(row.slot);
+        }
+        row.slot = self.state.next_slot;
+        self.state.next_slot += 1;
+        self.put(content_key(hash), &row)?;
+        Ok(row.slot)
+    }
+
+    /// Gives back a segment of whose slots no content has one. If it is the last one, the next
+    /// slot is in the segment after it.
+    pub(crate) fn give_back(&mut self, segment: u64) {
+        let end = (segment + 1) * SLOTS_PER_SEGMENT;
+        self.state.next_slot = self.state.next_slot.max(end);
+        self.state.gone.insert(segment);
     }
 
     /// Gives a content its caption.
@@ -222,9 +269,10 @@ impl Catalog {
         let row = self.content_of_photo(hash)?;
         if row.caption.is_none() {
             self.state.counts.captioned += self.holders(hash)?.len() as u64;
-            self.store.delete(numbered_key(key::UNCAPTIONED, row.slot));
+            self.store.delete(row.uncaptioned_key());
         }
-        self.put(content_key(hash), &ContentRow { caption: Some(caption.to_owned()), ..row })
+        let caption = Some(caption.to_owned());
+        self.put(content_key(hash), &ContentRow { caption, first_slot: None, ..row })
     }
 
     /// Gives a path a row in the place of what it had, which is returned. The content of a
@@ -290,7 +338,7 @@ impl Catalog {
         self.store.delete(holder_key(hash, *doc));
         if self.store.scan(&holder_prefix(hash)).next().transpose()?.is_none() {
             self.store.delete(content_key(hash));
-            self.store.delete(numbered_key(key::UNCAPTIONED, content.slot));
+            self.store.delete(content.uncaptioned_key());
         }
         Ok(())
     }
@@ -313,6 +361,7 @@ impl Catalog {
             self.store.put(path_key(key::CHANGED, path), Vec::new());
         }
         self.state.generation += 1;
+        self.state.format = format_with(&self.state.gone);
         WRITTEN_BY.clone_into(&mut self.state.written_by);
         self.put(vec![key::STATE], &self.state.clone())?;
         self.store.apply()
@@ -327,6 +376,13 @@ impl Catalog {
             .map_err(|error| StoreError::io(self.store.path())(error.into()))?;
         self.store.put(key, json);
         Ok(())
+    }
+
+    fn hash(&self, bytes: &[u8]) -> StoreResult<ContentHash> {
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| StoreError::lost(self.store.path(), "a content hash has not 32 bytes"))?;
+        Ok(ContentHash(bytes))
     }
 
     fn number(&self, bytes: &[u8]) -> StoreResult<u64> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,21 +12,30 @@ use rayon::prelude::*;
 
 use super::codes::{encode, group_bytes};
 use super::{CHUNK_SLOTS, GROUP_SLOTS, REPRESENTATIVES};
-use crate::document::{Matrix, ModelSpec};
+use crate::document::{ContentHash, Matrix, ModelSpec};
 use crate::error::{StoreError, StoreResult};
 use crate::files;
 use crate::steps::{self, Step};
 
 /// Bytes before the first chunk.
 const HEAD_BYTES: usize = 64;
-/// Bytes after the codes of a chunk: zeros, then the checksum, so that chunks stay aligned.
+/// Bytes after the codes of a chunk: the content of its last slot, zeros, then the checksum, so
+/// that chunks stay aligned.
 const TAIL_BYTES: usize = 64;
 /// Bytes of BLAKE3 that a checksum keeps, as in segments.
 const CHECKSUM_BYTES: usize = 8;
 /// Version of this layout, of the rotation and of the choice of representatives.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Chunks that are made durable together: half a second of work, 4 MB.
 const CHUNKS_AT_ONCE: usize = 16;
+
+/// Returns the content and the vectors of a slot; none for one that has no record.
+pub(crate) trait ReadVectors:
+    Fn(u64) -> StoreResult<Option<(ContentHash, Matrix)>> + Sync
+{
+}
+
+impl<F: Fn(u64) -> StoreResult<Option<(ContentHash, Matrix)>> + Sync> ReadVectors for F {}
 
 /// Where the codes of the index in `dir` lie.
 fn path(dir: &Path) -> PathBuf {
@@ -69,22 +79,34 @@ impl Layout {
         head
     }
 
-    /// Codes of a chunk of photos, whose vectors `read` returns by slot.
-    fn encode(
-        self,
-        chunk: usize,
-        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
-    ) -> StoreResult<Vec<u8>> {
+    /// Where the content of the last slot stands in a chunk.
+    fn content_at(self) -> Range<usize> {
+        self.codes_bytes()..self.codes_bytes() + 32
+    }
+
+    /// Whether a chunk is of the slots whose last one holds `content`. Contents lie in the order in
+    /// which they came, so of all slots the last one tells most: one more or less anywhere before
+    /// it, and it is another's.
+    fn is_of(self, bytes: &[u8], content: Option<ContentHash>) -> bool {
+        content.is_some_and(|content| bytes[self.content_at()] == content.0)
+    }
+
+    /// Codes of a chunk of photos, whose contents and vectors `read` returns by slot; none for a
+    /// slot that has no record.
+    fn encode(self, chunk: usize, read: &(impl ReadVectors + ?Sized)) -> StoreResult<Vec<u8>> {
         let mut bytes = vec![0; self.chunk_bytes()];
+        if let Ok(Some((content, _))) = read(last_slot(chunk)) {
+            bytes[self.content_at()].copy_from_slice(&content.0);
+        }
         let groups = bytes[..self.codes_bytes()].par_chunks_exact_mut(group_bytes(self.dim));
         groups.enumerate().try_for_each(|(number, group)| {
             for place in 0..GROUP_SLOTS {
                 let slot = chunk * CHUNK_SLOTS + number * GROUP_SLOTS + place;
                 match read(slot as u64) {
-                    Ok(vectors) => encode(&vectors.values, self.dim, place, group),
+                    Ok(Some((_, vectors))) => encode(&vectors.values, self.dim, place, group),
                     // Codes of zeros are like nothing. A search cannot return the photo anyway,
                     // and those behind it need their codes.
-                    Err(StoreError::Corrupt { .. }) => {}
+                    Ok(None) | Err(StoreError::Corrupt { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -95,6 +117,11 @@ impl Layout {
         bytes[end..].copy_from_slice(&sum);
         Ok(bytes)
     }
+}
+
+/// The slot whose content tells of whose index a chunk is.
+fn last_slot(chunk: usize) -> u64 {
+    ((chunk + 1) * CHUNK_SLOTS - 1) as u64
 }
 
 /// Covers the number of the chunk, so that one in a wrong place is noticed.
@@ -134,9 +161,16 @@ pub(crate) struct CoarseWriter {
 
 impl CoarseWriter {
     /// Opens the codes of the index in `dir`, of which the first `slots` slots are committed, or
-    /// begins them; with `anew` what is there is thrown away. A file of other sizes, a damaged one
-    /// or one that goes on behind the slots is begun anew: readers that have it mapped keep it.
-    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64, anew: bool) -> StoreResult<Self> {
+    /// begins them; with `anew` what is there is thrown away. A file of other sizes or contents, a
+    /// damaged one or one that goes on behind the slots is begun anew: readers that have it mapped
+    /// keep it. `content` returns what is in a slot, none for one that has no record.
+    pub(crate) fn open(
+        dir: &Path,
+        spec: &ModelSpec,
+        slots: u64,
+        anew: bool,
+        content: impl Fn(u64) -> Option<ContentHash>,
+    ) -> StoreResult<Self> {
         let (path, layout) = (path(dir), Layout::of(spec));
         files::make_folder(&dir.join("coarse"))?;
         let open = || -> io::Result<(File, usize)> {
@@ -149,7 +183,10 @@ impl CoarseWriter {
                     let mut whole = true;
                     for chunk in chunks.saturating_sub(CHUNKS_AT_ONCE)..chunks {
                         file.read_exact_at(&mut bytes, layout.offset(chunk) as u64)?;
-                        whole &= is_whole(chunk, &bytes);
+                        // Of slots that have gone nobody asks.
+                        let content = content(last_slot(chunk));
+                        let is_ours = content.is_none() || layout.is_of(&bytes, content);
+                        whole &= is_whole(chunk, &bytes) && is_ours;
                     }
                     if whole {
                         return Ok((file, chunks));
@@ -172,11 +209,12 @@ impl CoarseWriter {
     }
 
     /// Brings the codes to the first `slots` slots, all of them committed, as far as those fill
-    /// chunks. `read` returns the vectors of a slot.
+    /// chunks. `read` returns the content and the vectors of a slot, none for one that has no
+    /// record.
     pub(crate) fn extend(
         &mut self,
         slots: u64,
-        read: &(impl Fn(u64) -> StoreResult<Matrix> + Sync),
+        read: &(impl ReadVectors + ?Sized),
     ) -> StoreResult<()> {
         let wanted = slots as usize / CHUNK_SLOTS;
         while self.chunks < wanted {
@@ -234,15 +272,21 @@ impl CoarseReader {
         self.states.len()
     }
 
-    /// The groups of a chunk; none where it is damaged, which is said once.
-    pub(super) fn groups(&self, chunk: usize) -> Option<std::slice::ChunksExact<'_, u8>> {
-        let bytes = &self.map[self.layout.offset(chunk)..self.layout.offset(chunk + 1)];
+    /// The groups of a chunk; none where it is damaged or of other contents, which is said once.
+    /// `content` returns what is in a slot.
+    pub(super) fn groups(
+        &self,
+        chunk: usize,
+        content: &impl Fn(u64) -> Option<ContentHash>,
+    ) -> Option<std::slice::ChunksExact<'_, u8>> {
+        let bytes = self.bytes(chunk);
         let state = &self.states[chunk];
         if state.load(Ordering::Relaxed) == UNKNOWN {
-            let whole = is_whole(chunk, bytes);
+            let is_ours = self.layout.is_of(bytes, content(last_slot(chunk)));
+            let whole = is_whole(chunk, bytes) && is_ours;
             if !whole {
                 tracing::warn!(
-                    "`{}` is damaged, the search goes without a part of it; \
+                    "`{}` is damaged or of another index, the search goes without a part of it; \
                      `tinyfind index --rebuild` writes it anew",
                     self.path.display()
                 );
@@ -254,19 +298,32 @@ impl CoarseReader {
         is_whole.then(|| codes.chunks_exact(group_bytes(self.layout.dim)))
     }
 
-    /// Verifies every chunk.
+    fn bytes(&self, chunk: usize) -> &[u8] {
+        &self.map[self.layout.offset(chunk)..self.layout.offset(chunk + 1)]
+    }
+
+    /// Verifies every chunk. `content` returns what is in a slot, none for one that has no record.
     ///
     /// # Errors
     ///
-    /// When one is damaged.
-    pub(crate) fn check(&self) -> StoreResult<()> {
-        let damaged = (0..self.chunks()).into_par_iter().find_first(|chunk| {
-            !is_whole(*chunk, &self.map[self.layout.offset(*chunk)..self.layout.offset(chunk + 1)])
-        });
-        match damaged {
+    /// When one is damaged or of other contents.
+    pub(crate) fn check(
+        &self,
+        content: impl Fn(u64) -> Option<ContentHash> + Sync,
+    ) -> StoreResult<()> {
+        let is_damaged = |chunk: &usize| !is_whole(*chunk, self.bytes(*chunk));
+        if let Some(chunk) = (0..self.chunks()).into_par_iter().find_first(is_damaged) {
+            let what = format_args!("the checksum of chunk {chunk} does not match");
+            return Err(StoreError::rewritable(&self.path, what));
+        }
+        let is_foreign = |chunk: &usize| {
+            let content = content(last_slot(*chunk));
+            content.is_some() && !self.layout.is_of(self.bytes(*chunk), content)
+        };
+        match (0..self.chunks()).find(is_foreign) {
             None => Ok(()),
             Some(chunk) => {
-                let what = format_args!("the checksum of chunk {chunk} does not match");
+                let what = format_args!("chunk {chunk} is of other photos");
                 Err(StoreError::rewritable(&self.path, what))
             }
         }

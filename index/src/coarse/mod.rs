@@ -20,11 +20,17 @@ mod select;
 pub(crate) use codes::CodedQuery;
 pub(crate) use file::{CoarseReader, CoarseWriter};
 
+use crate::segments::SLOTS_PER_SEGMENT;
+
 /// Vectors that stand for a photo.
 pub(crate) const REPRESENTATIVES: usize = 8;
 /// Photos whose codes lie interleaved, so that one step of the scan compares all of them.
 pub(crate) const GROUP_SLOTS: usize = 4;
 /// Codes of a group: as many as a vector register has bytes.
 pub(crate) const LANES: usize = REPRESENTATIVES * GROUP_SLOTS;
-/// Slots that become codes together, and are verified together.
-pub(crate) const CHUNK_SLOTS: usize = 1024;
+/// Slots that become codes together, and are verified together; all of one segment. Few in a build
+/// of the tests within the crate, as for segments.
+pub(crate) const CHUNK_SLOTS: usize = if cfg!(test) { 16 } else { 1024 };
+
+const _: () =
+    assert!(SLOTS_PER_SEGMENT.is_multiple_of(CHUNK_SLOTS as u64), "a chunk has one segment");

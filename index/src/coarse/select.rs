@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{CHUNK_SLOTS, CoarseReader, CodedQuery, GROUP_SLOTS, scan};
+use crate::document::ContentHash;
 use crate::segments::NumberSet;
 use crate::top::Top;
 
@@ -19,11 +20,12 @@ pub(crate) struct Proposals {
 
 impl CoarseReader {
     /// The `count` slots of `allowed` with the best estimates, and the slots up to `end` that
-    /// have no codes.
+    /// have no codes. `content` returns what is in a slot.
     pub(crate) fn propose(
         &self,
         query: &CodedQuery,
         allowed: &NumberSet,
+        content: &(impl Fn(u64) -> Option<ContentHash> + Sync),
         count: usize,
         end: u64,
     ) -> Proposals {
@@ -34,7 +36,11 @@ impl CoarseReader {
                 || (Top::new(count), Vec::new()),
                 |(mut best, mut unknown), chunk| {
                     let first = (chunk * CHUNK_SLOTS) as u64;
-                    let Some(groups) = self.groups(chunk) else {
+                    // Among these are the chunks of segments that are gone.
+                    if !allowed.has_any(first..first + CHUNK_SLOTS as u64) {
+                        return (best, unknown);
+                    }
+                    let Some(groups) = self.groups(chunk, content) else {
                         unknown.push(first..first + CHUNK_SLOTS as u64);
                         return (best, unknown);
                     };

@@ -6,6 +6,16 @@ use crate::error::SearchError;
 use crate::query::Filter;
 
 impl IndexReader {
+    /// The cameras of all photos, each with how many photos it took; most first, equals by name. A
+    /// text index of an earlier version says nothing of them until a writer opens it.
+    ///
+    /// # Errors
+    ///
+    /// When the text index cannot be read.
+    pub fn cameras(&self) -> Result<Vec<(String, u64)>, SearchError> {
+        Ok(self.text.cameras()?)
+    }
+
     /// Every photo that passes `filter`, by ascending number. Each is read when it is asked for,
     /// so that a walk over a large collection holds its numbers in memory and no more.
     ///

@@ -3,11 +3,14 @@
 //! A *slot* is the number of a record, counted over all segments. Segment `n` holds the slots
 //! from `n * SLOTS_PER_SEGMENT`, in two files with the same numbering, so that a scan over the
 //! vectors does not touch the tokens. Records are written once and never change; a record
-//! counts only when a commit names a slot beyond it. See `DESIGN.md` for the bytes.
+//! counts only when a commit names a slot beyond it. A segment whose living records were copied
+//! behind the others is [`Gone`]. See `DESIGN.md` for the bytes.
 
+mod gone;
 mod part;
 mod rows;
 
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,13 +22,25 @@ use crate::error::StoreResult;
 use crate::files;
 use crate::vectors::Query;
 
+pub(crate) use gone::Gone;
 use part::{Layout, PartReader, PartWriter};
 
-/// Records a segment: at 32 x 256 vectors and 32 x 768 tokens, files of 34 and 102 MB.
-const SLOTS_PER_SEGMENT: u64 = 4096;
+/// Records a segment: at 32 x 256 vectors and 32 x 768 tokens, files of 34 and 102 MB. Few in a
+/// build of the tests within the crate, so that a few photos make several segments.
+pub(crate) const SLOTS_PER_SEGMENT: u64 = if cfg!(test) { 16 } else { 4096 };
 
 /// Records that one task of a scan looks at: about half a megabyte.
 const SCAN_CHUNK: usize = 64;
+
+/// The segments of the first `slots` slots.
+pub(crate) fn segments_of(slots: u64) -> Range<u64> {
+    0..slots.div_ceil(SLOTS_PER_SEGMENT)
+}
+
+/// How many of the first `slots` slots are in a segment.
+pub(crate) fn records_of(segment: u64, slots: u64) -> u64 {
+    slots.saturating_sub(segment.saturating_mul(SLOTS_PER_SEGMENT)).min(SLOTS_PER_SEGMENT)
+}
 
 /// Folder of the segments of the index in `dir`.
 pub(crate) fn folder(dir: &Path) -> PathBuf {
@@ -49,14 +64,15 @@ pub(crate) struct SegmentWriter {
 
 impl SegmentWriter {
     /// Opens the segments of the index in `dir`, of which the first `slots` records are
-    /// committed; drops whatever a killed writer left behind them.
-    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> StoreResult<Self> {
+    /// committed; drops whatever a killed writer left behind them. Segments that are `gone` are
+    /// not looked at, whether they are there or not.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64, gone: &Gone) -> StoreResult<Self> {
         let folder = folder(dir);
         files::make_folder(&folder)?;
         let (vectors, tokens) = layouts(spec);
         Ok(Self {
-            vectors: PartWriter::open(&folder, vectors, slots)?,
-            tokens: PartWriter::open(&folder, tokens, slots)?,
+            vectors: PartWriter::open(&folder, vectors, slots, gone)?,
+            tokens: PartWriter::open(&folder, tokens, slots, gone)?,
         })
     }
 
@@ -71,9 +87,32 @@ impl SegmentWriter {
         self.tokens.write(slot, hash, &features.visual_tokens)
     }
 
-    /// The vectors of a record, committed or not.
-    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<Matrix> {
-        Ok(self.vectors.read(slot)?.1)
+    /// Checks both records of a slot, and that they are of the content `hash`; decodes nothing.
+    pub(crate) fn verify(&self, slot: u64, hash: &ContentHash) -> StoreResult<()> {
+        self.vectors.verify(slot, hash)?;
+        self.tokens.verify(slot, hash)
+    }
+
+    /// Writes what the record `from` holds, the same bytes, as the record `to`.
+    pub(crate) fn copy(&mut self, from: u64, to: u64) -> StoreResult<()> {
+        self.vectors.copy(from, to)?;
+        self.tokens.copy(from, to)
+    }
+
+    /// Deletes the files of the segments that are `gone`, as far as there are any; returns how
+    /// many bytes that gave back.
+    pub(crate) fn remove(&mut self, gone: &Gone) -> StoreResult<u64> {
+        Ok(self.vectors.remove(gone)? + self.tokens.remove(gone)?)
+    }
+
+    /// Bytes that the two records of a content take.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.vectors.record_bytes() + self.tokens.record_bytes()
+    }
+
+    /// The vectors of a record, committed or not, and the content they belong to.
+    pub(crate) fn embedding(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        self.vectors.read(slot)
     }
 
     /// The visual tokens of a record, committed or not.
@@ -103,13 +142,14 @@ pub(crate) struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Maps the first `slots` records of the index in `dir`; reads only the files' heads.
-    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64) -> StoreResult<Self> {
+    /// Maps the first `slots` records of the index in `dir` but those of segments that are
+    /// `gone`; reads only the files' heads.
+    pub(crate) fn open(dir: &Path, spec: &ModelSpec, slots: u64, gone: &Gone) -> StoreResult<Self> {
         let folder = folder(dir);
         let (vectors, tokens) = layouts(spec);
         Ok(Self {
-            vectors: PartReader::open(&folder, vectors, slots)?,
-            tokens: PartReader::open(&folder, tokens, slots)?,
+            vectors: PartReader::open(&folder, vectors, slots, gone)?,
+            tokens: PartReader::open(&folder, tokens, slots, gone)?,
         })
     }
 
@@ -123,6 +163,12 @@ impl SegmentReader {
         self.tokens.read(slot)
     }
 
+    /// The content that the vectors of a record say they belong to, unverified; none where this
+    /// generation has no such record.
+    pub(crate) fn content(&self, slot: u64) -> Option<ContentHash> {
+        self.vectors.content(slot)
+    }
+
     /// Bytes that the vectors of a record take.
     pub(crate) fn embedding_bytes(&self) -> u64 {
         self.vectors.record_bytes()
@@ -134,16 +180,18 @@ impl SegmentReader {
     }
 
     /// The largest cosine between the query and the rows of each record, in the order of
-    /// `slots`, which must all be below the number of slots. Checksums are not looked at:
-    /// callers verify the few records that matter.
+    /// `slots`. Checksums are not looked at: callers verify the few records that matter. A slot
+    /// without a record is like nothing.
     pub(crate) fn best_cosines(&self, query: &Query, slots: &[u64]) -> Vec<f32> {
         let mut scores = vec![0.0; slots.len()];
         slots.par_chunks(SCAN_CHUNK).zip(scores.par_chunks_mut(SCAN_CHUNK)).for_each(
             |(slots, scores)| {
                 self.vectors.fetch(slots);
                 for (slot, score) in slots.iter().zip(scores) {
-                    let (scales, rows) = self.vectors.scales_and_rows(*slot);
-                    *score = query.best_cosine(scales, rows);
+                    let record = self.vectors.scales_and_rows(*slot);
+                    *score = record.map_or(f32::NEG_INFINITY, |(scales, rows)| {
+                        query.best_cosine(scales, rows)
+                    });
                 }
             },
         );
@@ -171,6 +219,11 @@ impl NumberSet {
     /// Whether a number was added.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    /// Whether one of `numbers` was added, which begin and end with a multiple of four.
+    pub(crate) fn has_any(&self, numbers: Range<u64>) -> bool {
+        numbers.step_by(4).any(|number| self.four(number) != 0)
     }
 
     /// Which of the four numbers from `number` on, a multiple of four, were added: bit by bit.
@@ -222,7 +275,7 @@ mod tests {
     }
 
     fn fill(dir: &Path, slots: std::ops::Range<u64>) -> SegmentWriter {
-        let mut writer = SegmentWriter::open(dir, &spec(), slots.start).unwrap();
+        let mut writer = SegmentWriter::open(dir, &spec(), slots.start, &Gone::default()).unwrap();
         for slot in slots {
             writer.write(slot, &hash(slot), &features(slot)).unwrap();
         }
@@ -235,7 +288,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let slots = SLOTS_PER_SEGMENT + 5;
         let writer = fill(dir.path(), 0..slots);
-        let reader = SegmentReader::open(dir.path(), &spec(), slots).unwrap();
+        let reader = SegmentReader::open(dir.path(), &spec(), slots, &Gone::default()).unwrap();
         for slot in [0, 1, SLOTS_PER_SEGMENT - 1, SLOTS_PER_SEGMENT, slots - 1] {
             let (found, tokens) = reader.visual_tokens(slot).unwrap();
             assert_eq!(found, hash(slot));
@@ -259,15 +312,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(fill(dir.path(), 0..SLOTS_PER_SEGMENT + 5));
         let committed = SLOTS_PER_SEGMENT - 1;
-        let reader = SegmentReader::open(dir.path(), &spec(), committed).unwrap();
-        let mut writer = SegmentWriter::open(dir.path(), &spec(), committed).unwrap();
+        let reader = SegmentReader::open(dir.path(), &spec(), committed, &Gone::default()).unwrap();
+        let mut writer =
+            SegmentWriter::open(dir.path(), &spec(), committed, &Gone::default()).unwrap();
         assert_eq!(std::fs::read_dir(folder(dir.path())).unwrap().count(), 2);
-        assert!(SegmentReader::open(dir.path(), &spec(), committed + 1).is_err());
+        assert!(SegmentReader::open(dir.path(), &spec(), committed + 1, &Gone::default()).is_err());
         for slot in committed..committed + 3 {
             writer.write(slot, &hash(slot + 1000), &features(slot)).unwrap();
         }
         writer.sync().unwrap();
-        let reopened = SegmentReader::open(dir.path(), &spec(), committed + 3).unwrap();
+        let reopened =
+            SegmentReader::open(dir.path(), &spec(), committed + 3, &Gone::default()).unwrap();
         assert_eq!(reopened.embedding(committed).unwrap().0, hash(committed + 1000));
         assert_eq!(reopened.embedding(committed + 2).unwrap().0, hash(committed + 1002));
         assert_eq!(reader.embedding(committed - 1).unwrap().0, hash(committed - 1));
@@ -278,7 +333,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(fill(dir.path(), 0..1));
         let other = ModelSpec { token_dim: 6, ..spec() };
-        assert!(SegmentReader::open(dir.path(), &other, 1).is_err());
-        assert!(SegmentWriter::open(dir.path(), &other, 1).is_err());
+        assert!(SegmentReader::open(dir.path(), &other, 1, &Gone::default()).is_err());
+        assert!(SegmentWriter::open(dir.path(), &other, 1, &Gone::default()).is_err());
     }
 }

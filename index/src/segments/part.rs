@@ -1,13 +1,15 @@
 //! One of the two files of a segment: a head of 64 bytes, then records of equal size.
 
+mod reader;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap, MmapOptions};
+pub(super) use reader::PartReader;
 
-use super::SLOTS_PER_SEGMENT;
+use super::{Gone, SLOTS_PER_SEGMENT, records_of, segments_of};
 use crate::document::{ContentHash, Matrix};
 use crate::error::{StoreError, StoreResult};
 use crate::steps::{self, Step};
@@ -68,8 +70,7 @@ impl Layout {
 
     /// How long a segment's file is when the index has `slots` records.
     fn file_bytes(&self, segment: u64, slots: u64) -> usize {
-        let records = slots.saturating_sub(segment * SLOTS_PER_SEGMENT).min(SLOTS_PER_SEGMENT);
-        HEAD_BYTES + records as usize * self.record_bytes()
+        HEAD_BYTES + records_of(segment, slots) as usize * self.record_bytes()
     }
 
     fn head(&self, segment: u64) -> [u8; HEAD_BYTES] {
@@ -96,10 +97,14 @@ impl Layout {
         for (i, (scale, row)) in scales.zip(rows).enumerate() {
             scale.copy_from_slice(&quantize(matrix.row(i), row).to_le_bytes());
         }
-        let end = record.len() - CHECKSUM_BYTES;
-        let checksum = checksum(slot, &record[..end]);
-        record[end..].copy_from_slice(&checksum);
+        Self::seal(slot, &mut record);
         record
+    }
+
+    /// Gives a record the checksum of its slot.
+    fn seal(slot: u64, record: &mut [u8]) {
+        let (body, sum) = record.split_at_mut(record.len() - CHECKSUM_BYTES);
+        sum.copy_from_slice(&checksum(slot, body));
     }
 
     fn decode(&self, record: &[u8]) -> (ContentHash, Matrix) {
@@ -176,7 +181,12 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     /// See [`SegmentWriter::open`](super::SegmentWriter::open).
-    pub(super) fn open(folder: &Path, layout: Layout, slots: u64) -> StoreResult<Self> {
+    pub(super) fn open(
+        folder: &Path,
+        layout: Layout,
+        slots: u64,
+        gone: &Gone,
+    ) -> StoreResult<Self> {
         for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
             let path = entry.map_err(StoreError::io(folder))?.path();
             let Some(segment) = layout.segment_of(&path) else { continue };
@@ -185,7 +195,7 @@ impl PartWriter {
                 steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
             }
         }
-        for segment in 0..slots.div_ceil(SLOTS_PER_SEGMENT) {
+        for segment in segments_of(slots).filter(|segment| !gone.contains(*segment)) {
             let path = layout.path(folder, segment);
             let bytes = layout.file_bytes(segment, slots);
             let file = open_whole(&path, &layout, segment, bytes)?;
@@ -216,6 +226,17 @@ impl PartWriter {
         hash: &ContentHash,
         matrix: &Matrix,
     ) -> StoreResult<()> {
+        self.put(slot, &self.layout.encode(slot, hash, matrix))
+    }
+
+    /// See [`SegmentWriter::copy`](super::SegmentWriter::copy).
+    pub(super) fn copy(&mut self, from: u64, to: u64) -> StoreResult<()> {
+        let mut record = self.verified(from)?;
+        Layout::seal(to, &mut record);
+        self.put(to, &record)
+    }
+
+    fn put(&mut self, slot: u64, record: &[u8]) -> StoreResult<()> {
         let segment = slot / SLOTS_PER_SEGMENT;
         let path = self.layout.path(&self.folder, segment);
         if self.current.as_ref().is_none_or(|(number, _)| *number != segment) {
@@ -225,10 +246,9 @@ impl PartWriter {
         }
         if let Some((_, file)) = &self.current {
             self.dirty = true;
-            let (record, offset) =
-                (self.layout.encode(slot, hash, matrix), self.layout.offset(slot));
+            let offset = self.layout.offset(slot);
             let write = |bytes: &[u8], at| file.write_all_at(bytes, (offset + at) as u64);
-            steps::write(&path, &record, write).map_err(StoreError::io(&path))?;
+            steps::write(&path, record, write).map_err(StoreError::io(&path))?;
         }
         Ok(())
     }
@@ -250,17 +270,50 @@ impl PartWriter {
         Ok(file)
     }
 
-    /// Reads a record back.
-    pub(super) fn read(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+    /// Reads a record back, its checksum verified.
+    fn verified(&self, slot: u64) -> StoreResult<Vec<u8>> {
         let path = self.layout.path(&self.folder, slot / SLOTS_PER_SEGMENT);
         let mut record = vec![0; self.layout.record_bytes()];
         File::open(&path)
             .and_then(|file| file.read_exact_at(&mut record, self.layout.offset(slot) as u64))
             .map_err(StoreError::io(&path))?;
-        if !Layout::is_whole(slot, &record) {
-            return Err(damaged(&path, slot));
+        if Layout::is_whole(slot, &record) { Ok(record) } else { Err(damaged(&path, slot)) }
+    }
+
+    /// Reads a record back.
+    pub(super) fn read(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
+        Ok(self.layout.decode(&self.verified(slot)?))
+    }
+
+    /// See [`SegmentWriter::verify`](super::SegmentWriter::verify).
+    pub(super) fn verify(&self, slot: u64, hash: &ContentHash) -> StoreResult<()> {
+        if self.verified(slot)?[..HASH_BYTES] == hash.0 {
+            return Ok(());
         }
-        Ok(self.layout.decode(&record))
+        let path = self.layout.path(&self.folder, slot / SLOTS_PER_SEGMENT);
+        Err(StoreError::lost(&path, format_args!("record {slot} is of another content")))
+    }
+
+    /// Bytes of a record.
+    pub(super) fn record_bytes(&self) -> u64 {
+        self.layout.record_bytes() as u64
+    }
+
+    /// See [`SegmentWriter::remove`](super::SegmentWriter::remove).
+    pub(super) fn remove(&mut self, gone: &Gone) -> StoreResult<u64> {
+        // A file that is open keeps its place on the disk.
+        self.current.take_if(|(segment, _)| gone.contains(*segment));
+        let mut freed = 0;
+        for entry in fs::read_dir(&self.folder).map_err(StoreError::io(&self.folder))? {
+            let path = entry.map_err(StoreError::io(&self.folder))?.path();
+            if self.layout.segment_of(&path).is_some_and(|segment| gone.contains(segment)) {
+                let bytes = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
+                let remove = || fs::remove_file(&path);
+                steps::take(Step::Remove, &path, remove).map_err(StoreError::io(&path))?;
+                freed += bytes;
+            }
+        }
+        Ok(freed)
     }
 
     /// Makes every record durable; tells whether the folder must be made durable as well.
@@ -274,78 +327,5 @@ impl PartWriter {
         self.full.clear();
         self.dirty = false;
         Ok(std::mem::take(&mut self.created))
-    }
-}
-
-/// Reads one file a segment, mapped into memory.
-#[derive(Debug)]
-pub(super) struct PartReader {
-    folder: PathBuf,
-    layout: Layout,
-    slots: u64,
-    maps: Vec<Mmap>,
-}
-
-impl PartReader {
-    /// See [`SegmentReader::open`](super::SegmentReader::open).
-    pub(super) fn open(folder: &Path, layout: Layout, slots: u64) -> StoreResult<Self> {
-        let mut maps = Vec::new();
-        for segment in 0..slots.div_ceil(SLOTS_PER_SEGMENT) {
-            let path = layout.path(folder, segment);
-            let bytes = layout.file_bytes(segment, slots);
-            let file = open_whole(&path, &layout, segment, bytes)?;
-            #[expect(unsafe_code, reason = "a file is mapped into memory")]
-            // SAFETY: the map ends where this generation ends. Writers only append behind it,
-            // and recovery cuts nothing that a generation holds, so the mapped bytes neither
-            // change nor vanish while this crate is the only one to touch the folder.
-            let map = unsafe { MmapOptions::new().len(bytes).map(&file) };
-            let map = map.map_err(StoreError::io(&path))?;
-            // Records are read here and there; the system would read their neighbours as well.
-            let _ = map.advise(Advice::Random);
-            maps.push(map);
-        }
-        Ok(Self { folder: folder.to_owned(), layout, slots, maps })
-    }
-
-    /// Bytes of a record.
-    pub(super) fn record_bytes(&self) -> u64 {
-        self.layout.record_bytes() as u64
-    }
-
-    /// The record `slot`, which must be below the number of slots.
-    fn record(&self, slot: u64) -> &[u8] {
-        let at = self.layout.offset(slot);
-        &self.maps[(slot / SLOTS_PER_SEGMENT) as usize][at..at + self.layout.record_bytes()]
-    }
-
-    /// Lets the system fetch records that are read next, which must be below the number of slots.
-    pub(super) fn fetch(&self, slots: &[u64]) {
-        for slot in slots {
-            let (at, length) = (self.layout.offset(*slot), self.layout.record_bytes());
-            let map = &self.maps[(*slot / SLOTS_PER_SEGMENT) as usize];
-            // Without it they come one page after the other.
-            let _ = map.advise_range(Advice::WillNeed, at, length);
-        }
-    }
-
-    /// The scales and the rows of a record, which must be below the number of slots.
-    pub(super) fn scales_and_rows(&self, slot: u64) -> (&[u8], &[u8]) {
-        self.layout.scales_and_rows(self.record(slot))
-    }
-
-    /// The record `slot`, its checksum verified.
-    pub(super) fn verified(&self, slot: u64) -> StoreResult<&[u8]> {
-        let path = self.layout.path(&self.folder, slot / SLOTS_PER_SEGMENT);
-        if slot >= self.slots {
-            let slots = self.slots;
-            return Err(StoreError::lost(&path, format_args!("record {slot} of {slots} asked")));
-        }
-        let record = self.record(slot);
-        if Layout::is_whole(slot, record) { Ok(record) } else { Err(damaged(&path, slot)) }
-    }
-
-    /// The content and the values of the record `slot`.
-    pub(super) fn read(&self, slot: u64) -> StoreResult<(ContentHash, Matrix)> {
-        Ok(self.layout.decode(self.verified(slot)?))
     }
 }

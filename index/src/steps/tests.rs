@@ -11,7 +11,7 @@ use std::thread;
 use super::Step;
 use super::disk::{Disk, State, Tree, put, tree_of};
 use super::observer::{Observer, Watch};
-use crate::common::model::{Model, Operation, model_at, operations};
+use crate::common::model::{ANY, Model, Operation, model_at, operations};
 use crate::common::{folder, spec};
 use crate::{Cure, IndexReader, IndexWriter, OpenError, WriteError};
 
@@ -52,8 +52,9 @@ fn apply(
     Ok(())
 }
 
-/// Opens what `state` left, as a search and as the next writer do, and goes on.
-fn assert_whole(state: &State, is_readable: bool) {
+/// Opens what `state` left, as a search and as the next writer do, and goes on. `model_at` says
+/// what a generation holds.
+fn assert_whole(state: &State, is_readable: bool, model_at: &(dyn Fn(u64) -> Model + Sync)) {
     let dir = folder();
     put(&state.tree, dir.path());
     let least = state.acknowledged.unwrap_or(0);
@@ -70,7 +71,12 @@ fn assert_whole(state: &State, is_readable: bool) {
         Ok(reader) => {
             seen = reader.generation();
             within(seen);
-            model_at(seen).assert_read(&reader);
+            model_at(seen).assert_answers(&reader);
+            // Codes are written behind a commit, and power may be lost meanwhile. The next writer
+            // begins them anew.
+            let mut problems = reader.check().unwrap().problems;
+            problems.retain(|problem| !problem.contains("coarse/codes` is damaged"));
+            assert_eq!(problems, [""; 0], "{}", state.at);
         }
         Err(OpenError::Missing { .. }) if state.acknowledged.is_none() => {}
         Err(OpenError::Missing { .. } | OpenError::Corrupt { cure: Cure::Rewrite, .. })
@@ -85,18 +91,29 @@ fn assert_whole(state: &State, is_readable: bool) {
     let mut model = model_at(generation);
     model.assert_written(&writer);
     commit(&mut writer, &mut model, generation + 1).unwrap();
-    drop(writer);
     model.assert_read(&IndexReader::open(dir.path()).unwrap());
+    let done = writer.compact(ANY, |_| true).unwrap();
+    assert_eq!((done.segments, done.problems.len()), (done.found, 0), "{}", state.at);
+    drop(writer);
+    let reader = IndexReader::open(dir.path()).unwrap();
+    model.assert_read(&reader);
+    assert_eq!(reader.check().unwrap().unused_records, 0, "{}", state.at);
 }
 
 /// Checks all `states`, on a few threads, and tells where those that fail were left.
 fn assert_all_whole(states: &[State], is_readable: bool) {
+    assert_all_are(states, is_readable, &model_at);
+}
+
+/// As [`assert_all_whole`], of generations that hold what `model_at` says.
+fn assert_all_are(states: &[State], is_readable: bool, model_at: &(dyn Fn(u64) -> Model + Sync)) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(state) = states.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let check = std::panic::AssertUnwindSafe(|| assert_whole(state, is_readable));
+                    let check =
+                        std::panic::AssertUnwindSafe(|| assert_whole(state, is_readable, model_at));
                     if std::panic::catch_unwind(check).is_err() {
                         failed.lock().unwrap().push(state.at.clone());
                     }
@@ -169,6 +186,13 @@ fn a_commit_that_merges_can_stop_anywhere() {
     assert_all_whole(&states, true);
 }
 
+/// The generation that the next writer finds in what `state` left.
+fn recovered(state: &State) -> u64 {
+    let dir = folder();
+    put(&state.tree, dir.path());
+    IndexWriter::open(dir.path(), &spec()).unwrap().commit().unwrap()
+}
+
 #[test]
 fn a_recovery_can_stop_anywhere() {
     // Left by a commit that had come as far as its text.
@@ -179,7 +203,8 @@ fn a_recovery_can_stop_anywhere() {
     });
     left.retain(|state| state.acknowledged == Some(2) && state.at.starts_with("killed"));
     let killed_in = |file: &str| {
-        let found = left.iter().find(|state| state.at.contains(file));
+        // Text is written before and after the catalogue names its commit.
+        let found = left.iter().find(|state| state.at.contains(file) && recovered(state) == 3);
         found.unwrap_or_else(|| panic!("no state of {file}"))
     };
     for left in [killed_in(".store`"), killed_in("of `manifest.new`")] {
@@ -189,6 +214,103 @@ fn a_recovery_can_stop_anywhere() {
         });
         assert!(states.len() > 1, "{} left nothing to recover", left.at);
         assert_all_whole(&states, true);
+    }
+}
+
+/// An index in which segments of every kind are there, full and not, in part and wholly unused:
+/// what it holds on disk, its generation, and what is in it. Some are gone `before` already.
+fn before_compaction(before: bool) -> (Tree, u64, Model) {
+    let dir = folder();
+    index(dir.path(), 9);
+    let (mut model, mut generation) = (model_at(9), 9);
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    if before {
+        assert!(writer.compact(ANY, |_| true).unwrap().segments > 0);
+        generation = writer.commit().unwrap();
+        for _ in 0..6 {
+            generation += 1;
+            commit(&mut writer, &mut model, generation).unwrap();
+        }
+    }
+    drop(writer);
+    (tree_of(dir.path()), generation, model)
+}
+
+/// Stops a compaction of an index of which some segments may be gone `before`; returns how many
+/// it gave back.
+fn stop_compaction(before: bool) -> u64 {
+    let (start, generation, model) = before_compaction(before);
+    let given_back = AtomicI64::new(0);
+    let states = states_of(&start, generation as i64, |dir, acknowledged| {
+        let mut writer = IndexWriter::open(dir, &spec()).unwrap();
+        let note = |segments: u64| {
+            given_back.store(segments as i64, Ordering::SeqCst);
+            acknowledged.store((generation + segments) as i64, Ordering::SeqCst);
+        };
+        let done = writer.compact(ANY, |done| {
+            note(done.segments);
+            true
+        });
+        note(done.unwrap().segments);
+    });
+    // No compaction changes what is in an index.
+    assert_all_are(&states, true, &|_| model.clone());
+    given_back.into_inner() as u64
+}
+
+#[test]
+fn a_compaction_can_stop_anywhere() {
+    assert_eq!(stop_compaction(false), 2);
+}
+
+#[test]
+fn a_compaction_after_another_can_stop_anywhere() {
+    assert!(stop_compaction(true) > 0);
+}
+
+#[test]
+fn the_recovery_of_a_compaction_can_stop_anywhere() {
+    let (start, generation, model) = before_compaction(false);
+    // Left by a compaction of one segment, after its catalogue and before its text, and before
+    // and after its manifest.
+    let mut left = states_of(&start, generation as i64, |dir, _| {
+        let mut writer = IndexWriter::open(dir, &spec()).unwrap();
+        assert_eq!(writer.compact(ANY, |done| done.segments == 0).unwrap().segments, 1);
+    });
+    left.retain(|state| state.at.starts_with("killed"));
+    for file in [".store`", "of `manifest.new`", ".vectors.seg`", ".tokens.seg`"] {
+        // Of a segment it is the deletion that is looked for.
+        let is_segment = file.ends_with(".seg`");
+        let mut killed = left.iter().filter(|state| {
+            state.at.contains(file)
+                && (!is_segment || state.at.contains("Remove"))
+                && recovered(state) == generation + 1
+        });
+        let killed = killed.next().unwrap_or_else(|| panic!("no state of {file}"));
+        let states = states_of(&killed.tree, generation as i64, |dir, acknowledged| {
+            drop(IndexWriter::open(dir, &spec()).unwrap());
+            acknowledged.store(generation as i64 + 1, Ordering::SeqCst);
+        });
+        assert!(states.len() > 1, "{} left nothing to recover", killed.at);
+        assert_all_are(&states, true, &|_| model.clone());
+    }
+}
+
+#[test]
+fn a_step_of_a_compaction_that_fails_is_told_and_leaves_a_whole_index() {
+    let (start, generation, model) = before_compaction(true);
+    for goes_on in [false, true] {
+        let model_at = |_| model.clone();
+        let steps = fail_everywhere(&start, generation, goes_on, &model_at, |dir| {
+            let mut writer = IndexWriter::open(dir, &spec()).map_err(|error| told(dir, &error))?;
+            writer.compact(ANY, |done| done.segments == 0).map(|_| ()).map_err(|error| {
+                let again = writer.commit();
+                let may_go_on = again.is_ok() || matches!(again, Err(WriteError::Interrupted));
+                let (text, names_folder) = told(dir, &error);
+                (text, names_folder && may_go_on)
+            })
+        });
+        assert!(steps > 20, "{steps} steps");
     }
 }
 
@@ -242,6 +364,7 @@ fn fail_everywhere(
     start: &Tree,
     known: u64,
     goes_on: bool,
+    model_at: &(dyn Fn(u64) -> Model + Sync),
     work: impl Fn(&Path) -> Result<(), (String, bool)> + Sync,
 ) -> usize {
     let (next, last, refused) = (AtomicUsize::new(1), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -260,7 +383,7 @@ fn fail_everywhere(
         }
         let acknowledged = Some(if result.is_ok() { known + 1 } else { known });
         let state = State { tree: tree_of(dir.path()), acknowledged, at: format!("step {at}") };
-        assert_whole(&state, true);
+        assert_whole(&state, true, model_at);
         let count = failing.lock().unwrap_or_else(PoisonError::into_inner).count;
         count >= at
     };
@@ -319,13 +442,13 @@ fn open_and_commit(dir: &Path, next: u64) -> Result<(), (String, bool)> {
 #[test]
 fn a_step_that_fails_is_told_and_leaves_a_whole_index() {
     let start = tree_after(2);
-    let steps = fail_everywhere(&start, 2, false, |dir| open_and_commit(dir, 3));
+    let steps = fail_everywhere(&start, 2, false, &model_at, |dir| open_and_commit(dir, 3));
     assert!(steps > 50, "{steps} steps");
 }
 
 #[test]
 fn a_disk_that_is_full_from_any_step_on_leaves_a_whole_index() {
     let start = tree_after(2);
-    let steps = fail_everywhere(&start, 2, true, |dir| open_and_commit(dir, 3));
+    let steps = fail_everywhere(&start, 2, true, &model_at, |dir| open_and_commit(dir, 3));
     assert!(steps > 20, "{steps} steps");
 }

@@ -1,14 +1,12 @@
 //! Which documents pass a filter.
 
-use std::cmp::Ordering;
-
 use tantivy::columnar::{Column, DynamicColumn, HasAssociatedColumnType};
 use tantivy::postings::SegmentPostings;
 use tantivy::query::{BooleanQuery, EnableScoring, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocSet, Searcher, SegmentReader, TERMINATED, Term as IndexTerm};
 
-use super::schema::{DOC, Fields, HEIGHT, LATITUDE, LONGITUDE, TAKEN, WIDTH};
+use super::schema::{DOC, Fields, HEIGHT, LATITUDE, LONGITUDE, ORIENTATION, TAKEN, WIDTH};
 use super::words;
 use crate::query::{Clause, Filter, Orientation, Pixels, Term};
 
@@ -142,14 +140,14 @@ impl Segment<'_> {
             Clause::Width(pixels) => self.where_column(WIDTH, |width| pixels.contain(width))?,
             Clause::Height(pixels) => self.where_column(HEIGHT, |height| pixels.contain(height))?,
             Clause::Orientation(wanted) => {
-                self.where_columns(WIDTH, HEIGHT, |width: u64, height: u64| {
-                    width.cmp(&height)
-                        == match wanted {
-                            Orientation::Portrait => Ordering::Less,
-                            Orientation::Landscape => Ordering::Greater,
-                            Orientation::Square => Ordering::Equal,
-                        }
-                })?
+                if self.reader.schema().get_field(ORIENTATION).is_ok() {
+                    self.where_column(ORIENTATION, |code: u64| code == wanted.code())?
+                } else {
+                    // A text that an earlier version wrote.
+                    self.where_columns(WIDTH, HEIGHT, |width: u64, height: u64| {
+                        Orientation::of(width as u32, height as u32) == *wanted
+                    })?
+                }
             }
             Clause::Near(circle) => {
                 self.where_columns(LATITUDE, LONGITUDE, |latitude, longitude| {

@@ -20,6 +20,7 @@ use tantivy::directory::error::OpenReadError;
 
 use crate::document::Counts;
 use crate::error::{StoreError, StoreResult};
+use crate::segments::Gone;
 
 pub(crate) use reader::{PhotoSlot, TextReader};
 pub(crate) use schema::PhotoText;
@@ -36,6 +37,9 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     /// Every slot a document names is below this, and durable.
     pub(crate) slots: u64,
+    /// Segments in which no document names a slot: their files may be missing.
+    #[serde(default, skip_serializing_if = "Gone::is_empty")]
+    pub(crate) gone: Gone,
     /// Every `DocId` is below this.
     pub(crate) next_doc: u64,
     pub(crate) counts: Counts,
@@ -45,6 +49,16 @@ impl Snapshot {
     /// Documents of the text index: one a path.
     pub(crate) fn documents(&self) -> u64 {
         self.counts.photos + self.counts.failed
+    }
+
+    /// Whether a document may name this slot.
+    pub(crate) fn has_record(&self, slot: u64) -> bool {
+        slot < self.slots && !self.gone.holds(slot)
+    }
+
+    /// How many records the segments have.
+    pub(crate) fn records(&self) -> u64 {
+        self.gone.records(self.slots)
     }
 
     /// The payload: JSON, a line feed, and a checksum, because tantivy keeps none of it.

@@ -1,5 +1,7 @@
 //! Reading one generation of the text index.
 
+mod cameras;
+
 use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -162,7 +164,6 @@ impl TextReader {
 
     /// Calls `each` with every photo of `passing`.
     fn each_photo(&self, passing: &Passing, mut each: impl FnMut(PhotoSlot)) -> StoreResult<()> {
-        let slots_in_all = self.snapshot.slots;
         let mut beyond = None;
         guard(&self.folder, || {
             for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
@@ -174,7 +175,7 @@ impl TextReader {
                     let (Some(slot), Some(doc)) = (slots.first(id), docs.first(id)) else {
                         continue;
                     };
-                    if slot < slots_in_all {
+                    if self.snapshot.has_record(slot) {
                         each(PhotoSlot { slot, doc: DocId(doc) });
                     } else {
                         beyond = Some(slot);
@@ -186,7 +187,8 @@ impl TextReader {
         match beyond {
             None => Ok(()),
             Some(slot) => {
-                let what = format!("it names slot {slot} of {slots_in_all}");
+                let slots = self.snapshot.slots;
+                let what = format!("it names slot {slot} of {slots}, which has no record");
                 Err(StoreError::rewritable(&self.folder, what))
             }
         }
@@ -381,7 +383,8 @@ impl TextReader {
     }
 }
 
-/// Opens what tantivy has in `folder`, through `directory` where one is given.
+/// Opens what tantivy has in `folder`, to be extended through `directory` where one is given, else
+/// to be read.
 pub(super) fn open_index(folder: &Path, directory: Option<&TextDirectory>) -> StoreResult<Index> {
     if !folder.is_dir() {
         return Err(StoreError::rewritable(folder, "it is missing"));
@@ -390,7 +393,11 @@ pub(super) fn open_index(folder: &Path, directory: Option<&TextDirectory>) -> St
         Some(directory) => Index::open(directory.clone()),
         None => Index::open(TextDirectory::open(folder)?),
     })?;
-    if index.schema() != Fields::schema().0 {
+    let is_known = match directory {
+        Some(_) => index.schema() == Fields::schema().0,
+        None => Fields::can_read(&index.schema()),
+    };
+    if !is_known {
         return Err(StoreError::rewritable(folder, "its fields are not those of this format"));
     }
     Fields::register_analyzers(&index);

@@ -12,6 +12,7 @@ use tantivy::{Index, TantivyDocument};
 
 use super::words;
 use crate::document::{ContentHash, PhotoMetadata};
+use crate::query::Orientation;
 
 /// Names of the two analyzers in the schema on disk.
 const EXACT: &str = "exact";
@@ -44,7 +45,15 @@ pub(crate) struct Fields {
     pub(super) longitude: Field,
     /// JSON of [`Details`].
     pub(super) details: Field,
+    /// [`Orientation::code`] of width and height.
+    orientation: Field,
+    /// The camera as one value, to be counted.
+    camera_name: Field,
 }
+
+/// Fields at the end of the schema that a text index of an earlier version may lack: it can be read
+/// all the same, as far as it says something.
+const ADDED: usize = 2;
 
 /// Columns are opened by name.
 pub(super) const DOC: &str = "doc";
@@ -54,6 +63,8 @@ pub(super) const WIDTH: &str = "width";
 pub(super) const HEIGHT: &str = "height";
 pub(super) const LATITUDE: &str = "latitude";
 pub(super) const LONGITUDE: &str = "longitude";
+pub(super) const ORIENTATION: &str = "orientation";
+pub(super) const CAMERA_NAME: &str = "camera_name";
 
 /// What a document keeps to be shown, not searched.
 #[derive(Debug, Serialize, Deserialize)]
@@ -102,10 +113,22 @@ impl Fields {
             width: schema.add_u64_field(WIDTH, column.clone()),
             height: schema.add_u64_field(HEIGHT, column.clone()),
             latitude: schema.add_f64_field(LATITUDE, column.clone()),
-            longitude: schema.add_f64_field(LONGITUDE, column),
+            longitude: schema.add_f64_field(LONGITUDE, column.clone()),
             details: schema.add_text_field("details", STORED),
+            // Later ones, see ADDED.
+            orientation: schema.add_u64_field(ORIENTATION, column),
+            camera_name: schema.add_text_field(CAMERA_NAME, TextOptions::default().set_fast("raw")),
         };
         (schema.build(), fields)
+    }
+
+    /// Whether a text index with the fields `found` can be read: its fields are the first of
+    /// [`Fields::schema`].
+    pub(super) fn can_read(found: &Schema) -> bool {
+        let ours = Self::schema().0;
+        let count = found.fields().count();
+        let same = found.fields().zip(ours.fields()).all(|((_, found), (_, ours))| found == ours);
+        same && (ours.fields().count() - ADDED..=ours.fields().count()).contains(&count)
     }
 
     /// Tells an index how to analyze the fields.
@@ -138,6 +161,7 @@ impl Fields {
         }
         if let Some(camera) = &photo.metadata.camera {
             document.add_text(self.camera, camera);
+            document.add_text(self.camera_name, camera);
         }
         if let Some(lens) = &photo.metadata.lens {
             document.add_text(self.lens, lens);
@@ -150,6 +174,8 @@ impl Fields {
         }
         document.add_u64(self.width, photo.metadata.width.into());
         document.add_u64(self.height, photo.metadata.height.into());
+        let orientation = Orientation::of(photo.metadata.width, photo.metadata.height);
+        document.add_u64(self.orientation, orientation.code());
         if let Some((latitude, longitude)) = photo.metadata.gps {
             document.add_f64(self.latitude, latitude);
             document.add_f64(self.longitude, longitude);

@@ -1,8 +1,10 @@
-//! What the catalogue says of photos, for those who write.
+//! What the index says of photos, for those who write.
+
+use std::path::PathBuf;
 
 use super::IndexWriter;
 use crate::catalog::PathEntry;
-use crate::document::{DocId, PhotoMetadata};
+use crate::document::{ContentHash, DocId, Matrix, PhotoMetadata};
 use crate::error::WriteError;
 
 impl IndexWriter {
@@ -27,5 +29,30 @@ impl IndexWriter {
             PathEntry::Photo { metadata, .. } => Ok(metadata),
             PathEntry::Failed { .. } => Err(WriteError::UnknownDoc { doc }),
         }
+    }
+
+    /// Every photo of this content, by number.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue cannot be read.
+    pub fn find_content(&self, hash: &ContentHash) -> Result<Vec<(DocId, PathBuf)>, WriteError> {
+        Ok(self.catalog.holders(hash)?)
+    }
+
+    /// Up to `limit` contents without a caption, oldest first: a photo of each and its visual
+    /// tokens. Copies are not repeated.
+    ///
+    /// # Errors
+    ///
+    /// When the catalogue or a segment cannot be read.
+    pub fn uncaptioned(&self, limit: usize) -> Result<Vec<(DocId, Matrix)>, WriteError> {
+        let mut found = Vec::new();
+        for (slot, hash) in self.catalog.uncaptioned(limit)? {
+            if let Some((doc, _)) = self.catalog.holders(&hash)?.into_iter().next() {
+                found.push((doc, self.segments.visual_tokens(slot)?));
+            }
+        }
+        Ok(found)
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use tinyfind_index::{
     Counts, DocId, Failure, FileRecord, FileStamp, FileState, Filter, IndexReader, IndexWriter,
+    check,
 };
 
 use super::{features, hash, noise, photo, stamp};
@@ -12,15 +14,34 @@ use super::{features, hash, noise, photo, stamp};
 /// One change, in terms of few paths and contents, so that they meet often.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Add { path: u8, content: u8 },
-    AddCopy { path: u8, of: u8 },
-    Rename { from: u8, to: u8 },
-    Touch { path: u8 },
-    Remove { path: u8 },
-    Fail { path: u8 },
-    Caption { path: u8 },
+    Add {
+        path: u8,
+        content: u8,
+    },
+    AddCopy {
+        path: u8,
+        of: u8,
+    },
+    Rename {
+        from: u8,
+        to: u8,
+    },
+    Touch {
+        path: u8,
+    },
+    Remove {
+        path: u8,
+    },
+    Fail {
+        path: u8,
+    },
+    Caption {
+        path: u8,
+    },
     Commit,
     Reopen,
+    /// Gives back every segment that has an unused record; commits first.
+    Compact,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +73,7 @@ pub(crate) fn path(number: u8) -> PathBuf {
 
 impl Model {
     /// Applies `operation` to the model and, where there is one, to the writer: both say the
-    /// same about numbers and unknown paths. `Commit` and `Reopen` change nothing.
+    /// same about numbers and unknown paths. `Commit`, `Reopen` and `Compact` change nothing.
     pub(crate) fn apply(&mut self, operation: &Operation, writer: Option<&mut IndexWriter>) {
         self.time += 1;
         match operation {
@@ -115,7 +136,7 @@ impl Model {
                 }
                 self.contents.entry(content).or_default().caption = Some(caption);
             }
-            Operation::Commit | Operation::Reopen => {}
+            Operation::Commit | Operation::Reopen | Operation::Compact => {}
         }
         let held: Vec<u64> = self.photos().map(|(_, _, content)| content).collect();
         self.contents.retain(|content, _| held.contains(content));
@@ -208,10 +229,15 @@ impl Model {
         }
     }
 
-    /// Compares all that a reader says.
+    /// Compares all that a reader says, of an index without any damage.
     pub(crate) fn assert_read(&self, reader: &IndexReader) {
-        assert_eq!(reader.counts(), self.counts());
         assert_eq!(reader.check().unwrap().problems, [""; 0]);
+        self.assert_answers(reader);
+    }
+
+    /// Compares all that a reader says.
+    pub(crate) fn assert_answers(&self, reader: &IndexReader) {
+        assert_eq!(reader.counts(), self.counts());
         for (path, doc, content) in self.photos() {
             assert_eq!(reader.find_path(path).unwrap(), Some(doc));
             let photo = reader.photo(doc).unwrap().expect("a photo with the number");
@@ -237,6 +263,65 @@ impl Model {
             self.photos().count()
         });
     }
+}
+
+/// A share of unused records that a segment with a single one has.
+pub(crate) const ANY: f64 = 1e-6;
+
+/// Any operation, on few paths and contents.
+pub(crate) fn operation() -> impl Strategy<Value = Operation> {
+    let path = || 0..8_u8;
+    prop_oneof![
+        6 => (path(), 0..5_u8).prop_map(|(path, content)| Operation::Add { path, content }),
+        3 => (path(), path()).prop_map(|(path, of)| Operation::AddCopy { path, of }),
+        3 => (path(), path()).prop_map(|(from, to)| Operation::Rename { from, to }),
+        1 => path().prop_map(|path| Operation::Touch { path }),
+        3 => path().prop_map(|path| Operation::Remove { path }),
+        2 => path().prop_map(|path| Operation::Fail { path }),
+        4 => path().prop_map(|path| Operation::Caption { path }),
+        3 => Just(Operation::Commit),
+        1 => Just(Operation::Reopen),
+        2 => Just(Operation::Compact),
+    ]
+}
+
+/// Has a new index in `dir` do `operations`, and compares it with the model on the way.
+pub(crate) fn assert_kept(dir: &Path, operations: &[Operation]) {
+    let spec = super::spec();
+    let mut writer = IndexWriter::open(dir, &spec).unwrap();
+    let (mut model, mut committed) = (Model::default(), Model::default());
+    for operation in operations {
+        model.apply(operation, Some(&mut writer));
+        match operation {
+            Operation::Commit | Operation::Compact => {
+                if let Operation::Commit = operation {
+                    writer.commit().unwrap();
+                } else {
+                    let done = writer.compact(ANY, |_| true).unwrap();
+                    assert_eq!(done.segments, done.found);
+                    let reader = IndexReader::open(dir).unwrap();
+                    assert_eq!(reader.check().unwrap().unused_records, 0);
+                }
+                committed = model.clone();
+                committed.assert_read(&IndexReader::open(dir).unwrap());
+            }
+            Operation::Reopen => {
+                drop(writer);
+                writer = IndexWriter::open(dir, &spec).unwrap();
+                model = committed.clone();
+            }
+            _ => {}
+        }
+        model.assert_written(&writer);
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    model.assert_read(&IndexReader::open(dir).unwrap());
+    model.assert_written(&IndexWriter::open(dir, &spec).unwrap());
+    assert_eq!(check(dir).unwrap().problems, [""; 0]);
+    let rebuilt = IndexWriter::rebuild(dir, &spec).unwrap();
+    model.assert_written(&rebuilt);
+    model.assert_read(&IndexReader::open(dir).unwrap());
 }
 
 /// What the commit `generation` changes: always something.
