@@ -9,7 +9,6 @@ use crate::document::DocId;
 use crate::error::StoreResult;
 use crate::segments::{NumberSet, SegmentReader};
 use crate::text::PhotoSlot;
-use crate::vectors::Query;
 
 /// Up to so many bytes of vectors are compared one by one: 16,000 photos with 32 vectors of 256.
 pub(crate) const EXACT_BYTES: u64 = 16_000 * 8384;
@@ -42,13 +41,12 @@ impl Nearest<'_> {
     pub(crate) fn candidates(
         &self,
         codes: &CoarseReader,
-        vector: &[f32],
+        queries: &[CodedQuery],
         allowed: &NumberSet,
         photos: &[PhotoSlot],
     ) -> Vec<PhotoSlot> {
-        let query = CodedQuery::new(vector);
         let content = |slot| self.segments.content(slot);
-        let proposed = codes.propose(&query, allowed, &content, CANDIDATES, self.slots);
+        let proposed = codes.propose(queries, allowed, &content, CANDIDATES, self.slots);
         let mut candidates = Vec::with_capacity(CANDIDATES);
         let mut take = |slots: Range<u64>| {
             let first = photos.partition_point(|photo| photo.slot < slots.start);
@@ -62,19 +60,19 @@ impl Nearest<'_> {
         candidates
     }
 
-    /// The best `limit` of `photos` by the largest cosine between the query and one of their
-    /// vectors; best first, equal scores by ascending number.
+    /// The best `limit` of `photos` by what `cosines` returns for slots, in their order; best
+    /// first, equal scores by ascending number.
     ///
     /// `photos` come by slot, so copies stand side by side and are compared once.
     pub(crate) fn exact(
         &self,
-        query: &Query,
+        cosines: impl Fn(&[u64]) -> Vec<f32>,
         photos: &[PhotoSlot],
         limit: usize,
     ) -> StoreResult<Vec<(DocId, f32)>> {
         let mut slots: Vec<u64> = photos.iter().map(|photo| photo.slot).collect();
         slots.dedup();
-        let cosines = self.segments.best_cosines(query, &slots);
+        let cosines = cosines(&slots);
         let mut scored = Vec::with_capacity(photos.len());
         let mut at = 0;
         for photo in photos {

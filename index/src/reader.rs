@@ -1,7 +1,7 @@
 //! Reading an index: one generation, from beginning to end.
 
 mod photos;
-mod rows;
+mod vectors;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -158,85 +158,9 @@ impl IndexReader {
         Ok(self.text.respell(word)?)
     }
 
-    /// The best `limit` photos that pass `filter` by the largest cosine between `query`, of any
-    /// length but zero, and one of their image-text vectors.
-    ///
-    /// Scores lie in -1 to 1 and are exact for the stored int8 vectors, that is within 0.01 of
-    /// the cosine of the originals. Best first, equal scores by ascending number.
-    ///
-    /// Where the vectors of the photos that pass have at most 134 MB (16,000 photos at 32 vectors
-    /// of 256; [`IndexReader::compare_all_up_to`] sets another limit), or more than 1,024 photos
-    /// are asked for, every one of them is compared. Else short codes of each photo propose candidates whose exact scores decide: of the ten best, fewer
-    /// than one in fifty is missed on average, and `limit` photos are returned where so many pass.
-    ///
-    /// # Errors
-    ///
-    /// [`SearchError::Dimension`] and [`SearchError::NoDirection`] for a query that cannot be
-    /// compared; else when a file cannot be read or one of the photos found is damaged.
-    pub fn by_vector(
-        &self,
-        query: &[f32],
-        filter: &Filter,
-        limit: usize,
-    ) -> Result<Vec<(DocId, f32)>, SearchError> {
-        let (expected, found) = (self.spec.embedding_dim, query.len());
-        if expected != found {
-            let model = self.spec.name.clone();
-            return Err(SearchError::Dimension { model, expected, found });
-        }
-        let prepared = Query::new(query).ok_or(SearchError::NoDirection)?;
-        let nearest = self.nearest();
-        let passing = if filter.is_empty() { None } else { Some(self.text.passing(filter)?) };
-        let count = passing.as_ref().map_or(self.counts().photos, |passing| passing.count());
-        let Some(codes) = nearest.codes(count, limit) else {
-            return Ok(match passing {
-                None => nearest.exact(&prepared, self.all_photos()?, limit)?,
-                Some(passing) => {
-                    nearest.exact(&prepared, &self.text.photos_of(&passing)?, limit)?
-                }
-            });
-        };
-        let photos = self.all_photos()?;
-        let candidates = match passing {
-            None => nearest.candidates(codes, query, self.all_slots(photos), photos),
-            Some(passing) => {
-                let (slots, docs) = self.text.sets_of(&passing)?;
-                let mut candidates = nearest.candidates(codes, query, &slots, photos);
-                // Of copies, which share a slot, some may pass and others not.
-                candidates.retain(|photo| docs.contains(photo.doc.0));
-                candidates
-            }
-        };
-        Ok(nearest.exact(&prepared, &candidates, limit)?)
-    }
-
     /// Segments that this generation does without.
     pub(crate) fn gone(&self) -> &Gone {
         &self.text.snapshot().gone
-    }
-
-    fn nearest(&self) -> Nearest<'_> {
-        let slots = self.text.snapshot().slots;
-        let (segments, coarse) = (&self.segments, self.coarse.as_ref());
-        Nearest { segments, coarse, slots, exact_bytes: self.exact_bytes }
-    }
-
-    fn all_photos(&self) -> StoreResult<&[PhotoSlot]> {
-        if let Some(photos) = self.photos.get() {
-            return Ok(photos);
-        }
-        let photos = self.text.photos(&Filter::default())?;
-        Ok(self.photos.get_or_init(|| photos))
-    }
-
-    fn all_slots(&self, photos: &[PhotoSlot]) -> &NumberSet {
-        self.slots.get_or_init(|| {
-            let mut slots = NumberSet::new(self.text.snapshot().slots);
-            for photo in photos {
-                slots.insert(photo.slot);
-            }
-            slots
-        })
     }
 
     /// The `limit` newest photos that pass `filter`, newest first. Those without a date come

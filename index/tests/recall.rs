@@ -77,5 +77,18 @@ fn recall_at_10_of_50_000_photos_is_at_least_98_percent_of_exact() {
             assert!(recall >= 0.98, "{name}, {kind}: {recall}");
         }
     }
+    let (mut found, mut wanted) = (0, 0);
+    for number in 0..QUERIES {
+        let like = library.embedding(1 + 1999 * number);
+        let exact = exactly.by_rows(&like, &Filter::default(), 10).unwrap();
+        let fast = reader.by_rows(&like, &Filter::default(), 10).unwrap();
+        assert_eq!(fast.len(), 10);
+        let truth: HashSet<DocId> = exact.iter().map(|(doc, _)| *doc).collect();
+        wanted += truth.len();
+        found += fast.iter().filter(|(doc, _)| truth.contains(doc)).count();
+    }
+    let recall = f64::from(found as u32) / f64::from(wanted as u32);
+    println!("all, photo: recall at 10 is {recall:.4}");
+    assert!(recall >= 0.98, "photos like another: {recall}");
     assert_eq!(reader.check().unwrap().problems, Vec::<String>::new());
 }

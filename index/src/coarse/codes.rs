@@ -12,6 +12,8 @@
 //! Scouarnec, "Cache locality is not enough", VLDB 2015).
 
 use super::{GROUP_SLOTS, LANES, representatives::representatives};
+use crate::document::Matrix;
+use crate::segments::unit_rows;
 
 /// Scale of a correction `1 / <b, R x>`, which is 0 or between 1 and the root of the dimension.
 const FACTOR_SCALE: f32 = 2048.0;
@@ -95,6 +97,13 @@ pub(crate) struct CodedQuery {
 }
 
 impl CodedQuery {
+    /// Tables of the few vectors that stand for the rows of a photo; none for rows of zeros.
+    pub(crate) fn of_rows(rows: &Matrix) -> Vec<Self> {
+        let representatives = representatives(&unit_rows(rows).values, rows.dim);
+        let all = representatives.chunks_exact(rows.dim.max(1));
+        all.filter(|row| row.iter().any(|value| *value != 0.0)).map(Self::new).collect()
+    }
+
     /// Tables of `query`, whose length must not be zero.
     pub(crate) fn new(query: &[f32]) -> Self {
         let norm = query.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;

@@ -19,11 +19,11 @@ pub(crate) struct Proposals {
 }
 
 impl CoarseReader {
-    /// The `count` slots of `allowed` with the best estimates, and the slots up to `end` that
+    /// The `count` slots of `allowed` with the best sums of estimates over `queries`, and the slots up to `end` that
     /// have no codes. `content` returns what is in a slot.
     pub(crate) fn propose(
         &self,
-        query: &CodedQuery,
+        queries: &[CodedQuery],
         allowed: &NumberSet,
         content: &(impl Fn(u64) -> Option<ContentHash> + Sync),
         count: usize,
@@ -49,7 +49,13 @@ impl CoarseReader {
                         if allowed == 0 {
                             continue;
                         }
-                        for (place, score) in (0_u64..).zip(kernel(query, group)) {
+                        let mut scores = [0.0; GROUP_SLOTS];
+                        for query in queries {
+                            for (sum, score) in scores.iter_mut().zip(kernel(query, group)) {
+                                *sum += score;
+                            }
+                        }
+                        for (place, score) in (0_u64..).zip(scores) {
                             if score >= best.floor() && allowed >> place & 1 == 1 {
                                 best.push(score, slot + place);
                             }

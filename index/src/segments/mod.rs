@@ -233,7 +233,7 @@ impl NumberSet {
 }
 
 /// `matrix` with every row divided by its length; rows of zeros stay.
-fn unit_rows(matrix: &Matrix) -> Matrix {
+pub(crate) fn unit_rows(matrix: &Matrix) -> Matrix {
     let mut values = matrix.values.clone();
     for row in values.chunks_exact_mut(matrix.dim.max(1)) {
         let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
