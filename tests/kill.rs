@@ -20,6 +20,12 @@ use tinyfind::model::bundle::WeightType;
 /// before.
 const KILLS: u64 = 200;
 
+/// Rounds that are tried for each kill that is wanted: far more than chance asks for.
+const ROUNDS_A_KILL: u64 = 20;
+
+/// Rounds that are tried however few kills are wanted.
+const LEAST_ROUNDS: u64 = 100;
+
 /// So many album-and-index pairs are worked on side by side.
 const ALBUMS: u64 = 4;
 
@@ -161,7 +167,15 @@ impl Album {
         let (mut killed, mut too_late, mut committed) = (0, 0, 0);
         let mut before = self.check("before any kill");
         // Kills before the first commit of a run are the most and prove the least.
+        let mut rounds = 0;
         while killed < kills || 10 * committed < kills {
+            rounds += 1;
+            assert!(
+                rounds <= ROUNDS_A_KILL * kills + LEAST_ROUNDS,
+                "no end after {rounds} rounds: {killed} kills of {kills} struck a run, {too_late} \
+                 came too late, {committed} runs had committed something; a run was last thought \
+                 to take {whole_run:?}"
+            );
             self.change();
             let moment = whole_run.mul_f64(self.random.below(1000) as f64 / 1000.0);
             if self.kill(moment) {

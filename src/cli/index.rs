@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tinyfind_index::{IndexReader, IndexWriter, ModelSpec};
 
 use super::globals::Globals;
@@ -21,6 +21,7 @@ use crate::indexer::{self, IndexRequest, Phase, Planned, Reporter, Summary};
 /// Look at photos once, so that they can be found.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+#[command(group = ArgGroup::new("upkeep").args(["check", "compact"]))]
 #[command(after_help = "Photos can be found by what they show as soon as they are embedded, and by
 words once they have a caption. Ctrl-C finishes the batch in flight; the same
 command goes on from there. Files that did not change are not opened again.
@@ -30,15 +31,17 @@ Examples:
   tinyfind index ~/Photos /mnt/camera --exclude thumbnails --exclude '*.gif'
   tinyfind index --retry-failed ~/Photos
   tinyfind index --check
+  tinyfind index --compact
 
 JSON keys of --check: index, sound, generation, photos, captioned, failed, contents,
 unused_records (null where the index cannot be opened), catalog (state: checked,
 damaged or skipped; paths, contents, is_ahead; reason), problems.
+JSON keys of --compact: index, complete, segments, moved, freed_bytes, problems.
 Exit codes: 0 all is indexed or sound, 2 something failed or is damaged, or the run
 was stopped.")]
 pub(crate) struct IndexArgs {
     /// Folders and files to index
-    #[arg(required_unless_present_any = ["check", "rebuild"], value_name = "PATH")]
+    #[arg(required_unless_present_any = ["check", "compact", "rebuild"], value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     /// Leave out files and folders whose name or path matches; photos that match leave the index
@@ -72,8 +75,13 @@ pub(crate) struct IndexArgs {
     #[arg(long, conflicts_with_all = ["paths", "rebuild", "prune", "retry_failed"])]
     check: bool,
 
-    /// Print what the check found as one JSON object
-    #[arg(long, requires = "check")]
+    /// Look at no photo, but give back the space of photos that left the index; a run does so by
+    /// itself with parts of the index of which they are half
+    #[arg(long, conflicts_with_all = ["paths", "rebuild", "prune", "retry_failed"])]
+    compact: bool,
+
+    /// Print what the check found, or what was given back, as one JSON object
+    #[arg(long, requires = "upkeep")]
     json: bool,
 
     /// Threads that read photos [default: one for each core]
@@ -89,6 +97,9 @@ pub(crate) fn run(
     let folder = folders::index(globals)?;
     if args.check {
         return upkeep::check(&folder, args.json, printer);
+    }
+    if args.compact {
+        return upkeep::compact(&folder, args.json, globals, printer);
     }
     if args.rebuild && args.paths.is_empty() {
         return upkeep::rebuild(&folder, printer);
@@ -113,9 +124,13 @@ pub(crate) fn run(
     let cancel = cancel_on_signal(teller.progress.speaker().clone())?;
     let begun = Instant::now();
     let summary = indexer::run(&mut writer, &mut vlm, &request, &mut teller, &cancel);
-    drop(teller);
+    let Teller { mut progress, .. } = teller;
+    progress.end();
     let summary = summary?;
     tell_what_was_done(&summary, begun, printer);
+    let given_back =
+        upkeep::give_back(&mut writer, upkeep::BY_ITSELF, &mut progress, &cancel, printer)?;
+    drop(progress);
     tell_what_is_left(&summary, printer);
     if !can_caption && !args.no_caption {
         printer.note(&format!(
@@ -123,7 +138,10 @@ pub(crate) fn run(
             vlm.spec().name
         ));
     }
-    let failed = summary.failed > 0 || !summary.problems.is_empty() || summary.interrupted;
+    let failed = summary.failed > 0
+        || !summary.problems.is_empty()
+        || summary.interrupted
+        || !given_back.problems.is_empty();
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
 }
 

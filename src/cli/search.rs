@@ -1,14 +1,14 @@
 //! `tinyfind search`: photos by what they show.
 
 use clap::Args;
-use tinyfind_index::IndexReader;
+use tinyfind_index::{Clause, Filter, IndexReader};
 
 use super::globals::Globals;
 use super::last_search::LastSearch;
 use super::listing::HitArgs;
 use super::printer::Printer;
 use super::report::hinted;
-use super::{Outcome, exclusions, folders, open};
+use super::{Outcome, exclusions, folders, open, units};
 use crate::search::query::Problem;
 use crate::search::{FindError, Pictures, Query, QueryError, SearchOptions, Weights, search};
 use crate::vlm::Vlm;
@@ -146,6 +146,7 @@ pub(crate) fn run(
     }
     if hits.is_empty() {
         printer.note("no photo found");
+        tell_cameras(&reader, &query, printer)?;
         return Ok(Outcome::Nothing);
     }
     Ok(Outcome::Done)
@@ -175,6 +176,31 @@ fn tell_how_far(reader: &IndexReader, printer: &mut Printer) {
             counts.photos
         ));
     }
+}
+
+/// Most cameras that are named where a query asks for one that took nothing.
+const CAMERAS_TOLD: usize = 5;
+
+/// Names the cameras that took the most photos, if the query asks for one that took none.
+fn tell_cameras(reader: &IndexReader, query: &Query, printer: &mut Printer) -> anyhow::Result<()> {
+    for camera in query.cameras() {
+        let took = Filter { require: vec![Clause::Camera(camera.to_owned())], exclude: vec![] };
+        if !reader.by_filter(&took, 1)?.is_empty() {
+            continue;
+        }
+        let cameras = reader.cameras()?;
+        let told: Vec<String> = cameras
+            .iter()
+            .take(CAMERAS_TOLD)
+            .map(|(name, photos)| format!("{name} ({})", units::count(*photos)))
+            .collect();
+        if !told.is_empty() {
+            let more = if cameras.len() > told.len() { ", …" } else { "" };
+            printer.hint(&format!("cameras in this index: {}{more}", told.join(", ")));
+        }
+        break;
+    }
+    Ok(())
 }
 
 /// `error` with the next step.

@@ -1,14 +1,29 @@
-//! `tinyfind index --check` and `--rebuild`: the index without its photos and its model.
+//! `tinyfind index --check`, `--compact` and `--rebuild`: the index without its photos and its
+//! model.
 
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tinyfind_index::{CatalogCheck, CheckReport, IndexCheck, IndexWriter};
+use tinyfind_index::{CatalogCheck, CheckReport, Compaction, IndexCheck, IndexReader, IndexWriter};
 
+use super::globals::Globals;
 use super::hits::print_json;
+use super::index::cancel_on_signal;
 use super::printer::{BAD, GOOD, Printer};
+use super::progress::Progress;
 use super::{Outcome, open, units};
+
+/// Share of unused records from which on a run gives a segment back by itself: what goes is no
+/// less than what has to be copied for it.
+pub(super) const BY_ITSELF: f64 = 0.5;
+
+/// The same where a person asks for it: less is not worth the copies.
+const ASKED_FOR: f64 = 0.05;
+
+/// Work that takes no longer needs no progress.
+const SHORT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Serialize)]
 struct JsonCheck<'a> {
@@ -122,4 +137,79 @@ pub(super) fn rebuild(folder: &Path, printer: &mut Printer) -> anyhow::Result<Ou
     let time = units::duration(begun.elapsed());
     printer.note(&format!("the text of {photos} was written anew in {time}"));
     Ok(Outcome::Done)
+}
+
+#[derive(Debug, Serialize)]
+struct JsonCompaction<'a> {
+    index: &'a str,
+    complete: bool,
+    segments: u64,
+    moved: u64,
+    freed_bytes: u64,
+    problems: &'a [String],
+}
+
+/// Gives back what the index in `folder` keeps of photos that left it.
+pub(super) fn compact(
+    folder: &Path,
+    as_json: bool,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> anyhow::Result<Outcome> {
+    let spec = IndexReader::open(folder).map_err(open::explain_open)?.spec().clone();
+    let mut writer = IndexWriter::open(folder, &spec).map_err(open::explain_open)?;
+    let mut progress = Progress::new(globals);
+    let cancel = cancel_on_signal(progress.speaker().clone())?;
+    let done = give_back(&mut writer, ASKED_FOR, &mut progress, &cancel, printer)?;
+    let complete = is_complete(&done);
+    if as_json {
+        let line = JsonCompaction {
+            index: &folder.to_string_lossy(),
+            complete,
+            segments: done.segments,
+            moved: done.moved,
+            freed_bytes: done.freed_bytes,
+            problems: &done.problems,
+        };
+        print_json(printer, &line)?;
+    } else if done.found == 0 {
+        printer.note("there is next to nothing to give back");
+    } else if !complete && done.problems.is_empty() {
+        printer.hint("stopped; run the same command again to go on from here");
+    }
+    Ok(if complete { Outcome::Done } else { Outcome::Failed })
+}
+
+fn is_complete(done: &Compaction) -> bool {
+    done.segments == done.found
+}
+
+/// Gives back every segment of whose records at least the share `least` is unused, until
+/// `cancel`, and says what that gave.
+pub(super) fn give_back(
+    writer: &mut IndexWriter,
+    least: f64,
+    progress: &mut Progress,
+    cancel: &AtomicBool,
+    printer: &mut Printer,
+) -> anyhow::Result<Compaction> {
+    const NAME: &str = "compacting";
+    let begun = Instant::now();
+    let done = writer.compact(least, |done| {
+        if begun.elapsed() >= SHORT && !progress.is_at(NAME) {
+            progress.begin(NAME, Some(done.found));
+        }
+        progress.at(done.segments);
+        !cancel.load(Ordering::Relaxed)
+    })?;
+    progress.at(done.segments);
+    progress.end();
+    for problem in &done.problems {
+        printer.warn(problem);
+    }
+    if done.segments > 0 {
+        let freed = units::bytes(done.freed_bytes);
+        printer.note(&format!("gave back {freed} of photos that left the index"));
+    }
+    Ok(done)
 }

@@ -53,22 +53,24 @@ impl Bands {
     /// [`FARTHEST`] counts as that.
     pub fn within(&self, hash: PictureHash, distance: u32) -> Vec<(usize, u32)> {
         let distance = distance.min(FARTHEST);
-        let mut found = Vec::new();
-        for (band, number) in self.bands.iter().zip(0..) {
-            let own = bits(hash, number);
-            let near = (0..BITS).map(|bit| own ^ (1 << bit));
-            for value in std::iter::once(own).chain(near) {
-                for place in band.of(value) {
-                    let differs = hash.distance(self.hashes[*place as usize]);
-                    if differs <= distance {
-                        found.push((*place as usize, differs));
-                    }
-                }
-            }
-        }
+        let differing = self.candidates(hash).map(|place| {
+            let place = place as usize;
+            (place, hash.distance(self.hashes[place]))
+        });
+        let mut found: Vec<(usize, u32)> =
+            differing.filter(|(_, differs)| *differs <= distance).collect();
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The places of the hashes that are compared with `hash`, some of them more than once.
+    fn candidates(&self, hash: PictureHash) -> impl Iterator<Item = u32> {
+        self.bands.iter().zip(0..).flat_map(move |(band, number)| {
+            let own = bits(hash, number);
+            let near = (0..BITS).map(move |bit| own ^ (1 << bit));
+            std::iter::once(own).chain(near).flat_map(|value| band.of(value).iter().copied())
+        })
     }
 }
 
@@ -100,8 +102,6 @@ impl Band {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -158,20 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_hashes_are_compared_in_moments() {
+    fn a_hundred_thousand_hashes_are_compared_with_few_of_each_other() {
         // Every tenth is a near copy of the one before.
         let hash = |seed: u64| match seed % 10 {
             9 => noise(seed - 1) ^ (1 << (seed % 64)) ^ (1 << (seed / 64 % 64)),
             _ => noise(seed),
         };
         let hashes: Vec<PictureHash> = (0..100_000).map(hash).map(PictureHash).collect();
-        let begun = Instant::now();
         let bands = Bands::new(hashes.clone());
         let near: usize = hashes.iter().map(|hash| bands.within(*hash, FARTHEST).len() - 1).sum();
-        let took = begun.elapsed();
-        println!("{near} near pairs, both ways, among 100,000 hashes in {took:?}");
         assert!(near >= 20_000, "{near}");
-        // All pairs are five thousand million; this must not become one of them.
-        assert!(took < Duration::from_secs(20), "{took:?}");
+        // 68 lists of 100,000 / 65,536 hashes are 104 for each; all would be 100,000.
+        let compared: usize = hashes.iter().map(|hash| bands.candidates(*hash).count()).sum();
+        assert!(compared < 150 * hashes.len(), "{compared}");
     }
 }

@@ -195,6 +195,14 @@ impl Query {
         self.alternatives.iter().flat_map(Alternative::marked).collect()
     }
 
+    /// The values of `camera:` fields that photos are to have.
+    pub fn cameras(&self) -> impl Iterator<Item = &str> {
+        self.alternatives.iter().flat_map(Alternative::wanted).filter_map(|what| match what {
+            What::Camera(words) => Some(words.as_str()),
+            _ => None,
+        })
+    }
+
     /// That something is wrong at `at`, which must be bytes of this query.
     pub fn error(&self, at: Range<usize>, problem: Problem) -> QueryError {
         QueryError { query: self.text.clone(), at, problem }

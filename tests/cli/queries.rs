@@ -1,5 +1,7 @@
 //! The query language as a person and a script meet it.
 
+use tinyfind_index::{FileStamp, Filter, IndexReader, IndexWriter, NewPhoto, PhotoMetadata};
+
 use crate::env::Env;
 use crate::journey::{home_with_photos, json, paint, paths};
 
@@ -128,4 +130,39 @@ fn matched_words_are_marked_in_color_and_told_to_scripts() {
     let shown = |color: &str| env.run_with(["--color", color, "search", &query], b"").stdout();
     assert!(shown("always").contains(&format!("\u{1b}[1m\u{1b}[4m{marked}\u{1b}[0m")));
     assert!(!shown("auto").contains('\u{1b}') && !shown("never").contains('\u{1b}'));
+}
+
+#[test]
+fn cameras_are_named_where_a_query_asks_for_one_that_took_nothing() {
+    let env = home_with_photos();
+    assert_eq!(env.run("index photos").code(), 2);
+    assert!(!env.run("search camera:nikon").stderr().contains("hint"));
+    let index = env.home().join(".local/share/tinyfind/index");
+    let reader = IndexReader::open(&index).unwrap();
+    let any = reader.by_filter(&Filter::default(), 1).unwrap()[0];
+    let hash = reader.photo(any).unwrap().unwrap().hash;
+    let mut writer = IndexWriter::open(&index, reader.spec()).unwrap();
+    // Photos of seven cameras, 1,001 of the first.
+    for (number, camera) in (0..1007).map(|number| (number, usize::max(number, 1000) - 1000)) {
+        let metadata = PhotoMetadata {
+            camera: Some(format!("ACME {camera}")),
+            format: "jpeg".to_owned(),
+            ..PhotoMetadata::default()
+        };
+        let (path, stamp) = (format!("/p/{number}.jpg").into(), FileStamp { size: 1, mtime_ns: 0 });
+        writer.add_copy(NewPhoto { path, stamp, hash, metadata }, any).unwrap();
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    insta::assert_snapshot!(env.run("search camera:nikon").text(), @r"
+    exit 1
+    --- stdout
+    --- stderr
+    no photo found
+    hint: cameras in this index: ACME 0 (1,001), ACME 1 (1), ACME 2 (1), ACME 3 (1), ACME 4 (1), …
+    ");
+    // It is not the camera that is at fault, or there are none of it by wish.
+    for query in ["camera:acme before:1970", "path:nowhere -camera:nikon", "path:nowhere"] {
+        assert!(!env.run(&format!("search {query}")).stderr().contains("hint"), "{query}");
+    }
 }

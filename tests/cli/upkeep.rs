@@ -54,6 +54,52 @@ fn a_sound_index_is_told_in_numbers() {
 }
 
 #[test]
+fn space_is_given_back_when_it_is_asked_for() {
+    let env = home_with_an_index_alone();
+    let before = env.run("search -f path:photos").text();
+    insta::with_settings!({filters => [(r"back \d+\.\d kB", "back N kB")]}, {
+        insta::assert_snapshot!(env.run("index --compact").text(), @r"
+        exit 0
+        --- stdout
+        --- stderr
+        gave back N kB of photos that left the index
+        ");
+    });
+    assert_eq!(env.run("search -f path:photos").text(), before);
+    let check = env.run("index --check");
+    assert_eq!(check.code(), 0, "{}", check.text());
+    assert!(check.stdout().contains("2 records, 0 of them of photos that are gone"));
+    insta::assert_snapshot!(env.run("index --compact").text(), @r"
+    exit 0
+    --- stdout
+    --- stderr
+    there is next to nothing to give back
+    ");
+    let run = env.run("index --compact --json");
+    let found = json(&run).remove(0);
+    assert_eq!((run.code(), found["complete"].as_bool()), (0, Some(true)), "{}", run.text());
+    assert_eq!(["segments", "moved", "freed_bytes"].map(|key| found[key].as_u64()), [Some(0); 3]);
+    assert_eq!(found["problems"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_run_gives_back_by_itself_what_is_half_unused() {
+    let env = home_with_photos();
+    assert_eq!(env.run("index photos").code(), 2);
+    let mut photos = files_of(&env.home().join("photos"));
+    photos.sort();
+    for photo in &photos[..photos.len() - 1] {
+        fs::remove_file(photo).unwrap();
+    }
+    let run = env.run("index photos");
+    assert!(run.stderr().contains("gave back "), "{}", run.text());
+    let check = env.run("index --check");
+    assert!(check.stdout().contains("1 record, 0 of them"), "{}", check.text());
+    let run = env.run("index photos");
+    assert!(!run.stderr().contains("gave back"), "{}", run.text());
+}
+
+#[test]
 fn damage_is_found_and_the_text_written_anew_without_model_and_photos() {
     let env = home_with_an_index_alone();
     let answers = |env: &Env| env.run("search -f path:photos").text();
@@ -99,14 +145,15 @@ fn what_cannot_be_mended_is_told_with_the_cure() {
 #[test]
 fn there_is_nothing_to_check_without_an_index() {
     let env = Env::new();
-    for line in ["index --check", "index --rebuild"] {
+    for line in ["index --check", "index --compact", "index --rebuild"] {
         let run = env.run(line);
         assert_eq!(run.code(), 2, "{}", run.text());
         assert!(run.stderr().contains("there is no index in"), "{}", run.text());
         assert!(!index_of(&env).exists(), "{line} made something");
     }
     // A run needs to be told of what.
-    for line in ["index", "index --json photos", "index --check photos"] {
+    for line in ["index", "index --json photos", "index --check photos", "index --compact --check"]
+    {
         assert_eq!(env.run(line).code(), 2, "{line}");
     }
 }
