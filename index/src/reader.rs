@@ -12,11 +12,10 @@ use crate::coarse::CoarseReader;
 use crate::document::{Counts, DocId, Failure, Matrix, ModelSpec, StoredPhoto};
 use crate::error::{OpenError, SearchError, StoreError, StoreResult};
 use crate::manifest::Manifest;
-use crate::nearest::{EXACT_BYTES, Nearest};
+use crate::nearest::EXACT_BYTES;
 use crate::query::{Filter, Term};
 use crate::segments::{Gone, NumberSet, SegmentReader};
 use crate::text::{self, PhotoSlot, Snapshot, TextReader};
-use crate::vectors::Query;
 
 /// How often the manifest is read again because a rebuilt text index has taken the place of
 /// the one it named, or segments were given back.
