@@ -217,18 +217,33 @@ impl CoarseWriter {
         read: &(impl ReadVectors + ?Sized),
     ) -> StoreResult<()> {
         let wanted = slots as usize / CHUNK_SLOTS;
+        if self.chunks < wanted {
+            self.cut().map_err(StoreError::io(&self.path))?;
+        }
         while self.chunks < wanted {
             let end = wanted.min(self.chunks + CHUNKS_AT_ONCE);
             for chunk in self.chunks..end {
                 let bytes = self.layout.encode(chunk, read)?;
-                let offset = self.layout.offset(chunk);
+                // Of a segment that is gone all codes are zeros: not written, they take no space.
+                let codes = self.layout.codes_bytes();
+                let skipped = if bytes[..codes].iter().all(|byte| *byte == 0) { codes } else { 0 };
+                let (bytes, offset) = (&bytes[skipped..], self.layout.offset(chunk) + skipped);
                 let write =
                     |bytes: &[u8], at: usize| self.file.write_all_at(bytes, (offset + at) as u64);
-                steps::write(&self.path, &bytes, write).map_err(StoreError::io(&self.path))?;
+                steps::write(&self.path, bytes, write).map_err(StoreError::io(&self.path))?;
             }
             steps::take(Step::SyncFile, &self.path, || self.file.sync_data())
                 .map_err(StoreError::io(&self.path))?;
             self.chunks = end;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what a write that failed left behind the last whole chunk.
+    fn cut(&self) -> io::Result<()> {
+        let end = self.layout.offset(self.chunks) as u64;
+        if self.file.metadata()?.len() > end {
+            steps::take(Step::Cut, &self.path, || self.file.set_len(end))?;
         }
         Ok(())
     }
