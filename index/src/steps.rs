@@ -1,4 +1,4 @@
-//! The steps of a writer: all that it does to the disk, one thing after the other.
+//! The steps of a writer: all that it does to the disk.
 //!
 //! In a build without tests a step is its work and nothing more. In tests an observer sees the
 //! folder before each step, as a writer killed there would leave it, and may let a step fail.

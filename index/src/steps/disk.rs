@@ -17,6 +17,9 @@ use super::observer::Observer;
 /// What a disk writes whole or not at all.
 const BLOCK: usize = 512;
 
+/// Bytes of names of steps that a state keeps.
+const LONGEST_PLACE: usize = 4000;
+
 /// What a file system gives a file.
 const PAGE: usize = 4096;
 
@@ -28,7 +31,8 @@ pub(super) struct State {
     pub(super) tree: Tree,
     /// The last commit that was acknowledged; none before the index was.
     pub(super) acknowledged: Option<u64>,
-    /// Where the writer was, for messages.
+    /// Where the writer was, for messages; several places, with `; ` between them, where it left
+    /// the same state at each.
     pub(super) at: String,
 }
 
@@ -240,8 +244,15 @@ impl Disk {
             hasher.update(blake3::hash(bytes.as_deref().unwrap_or_default()).as_bytes());
         }
         let acknowledged = u64::try_from(self.acknowledged.load(Ordering::SeqCst)).ok();
-        // Of equal states the last one has the most to keep.
-        self.states.insert(hasher.finalize(), State { tree, acknowledged, at: at.to_owned() });
+        // Of equal states the last one has the most to keep. A thread that merges may have left
+        // the same one at the same time.
+        let hash = hasher.finalize();
+        let at = match self.states.remove(&hash) {
+            Some(known) if known.at.len() > LONGEST_PLACE || known.at.contains(at) => known.at,
+            Some(known) => format!("{}; {at}", known.at),
+            None => at.to_owned(),
+        };
+        self.states.insert(hash, State { tree, acknowledged, at });
     }
 }
 

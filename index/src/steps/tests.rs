@@ -282,9 +282,8 @@ fn the_recovery_of_a_compaction_can_stop_anywhere() {
         // Of a segment it is the deletion that is looked for.
         let is_segment = file.ends_with(".seg`");
         let mut killed = left.iter().filter(|state| {
-            state.at.contains(file)
-                && (!is_segment || state.at.contains("Remove"))
-                && recovered(state) == generation + 1
+            let is_there = |at: &str| at.contains(file) && (!is_segment || at.contains("Remove"));
+            state.at.split("; ").any(is_there) && recovered(state) == generation + 1
         });
         let killed = killed.next().unwrap_or_else(|| panic!("no state of {file}"));
         let states = states_of(&killed.tree, generation as i64, |dir, acknowledged| {
