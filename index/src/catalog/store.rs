@@ -92,6 +92,8 @@ impl Store {
         for (key, value) in std::mem::take(&mut self.staged) {
             match value {
                 Some(value) => batch.insert(key, value),
+                // What came and went between two commits is not known there, and need not be said.
+                None if !self.is_stored(&key)? => {}
                 None => batch.remove(key),
             }
         }
@@ -101,6 +103,10 @@ impl Store {
         // size of the file nor the cache of the disk; values in files of their own it flushes
         // nowhere.
         files::sync_tree(&self.path)
+    }
+
+    fn is_stored(&self, key: &[u8]) -> StoreResult<bool> {
+        self.tree.contains_key(key).map_err(sled_error(&self.path))
     }
 
     fn take(&self, step: Step, work: impl FnOnce() -> sled::Result<()>) -> StoreResult<()> {
