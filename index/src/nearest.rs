@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::coarse::{CoarseReader, CodedQuery};
+use crate::coarse::{Ask, CoarseReader};
 use crate::document::DocId;
 use crate::error::StoreResult;
-use crate::segments::{NumberSet, SegmentReader};
+use crate::segments::SegmentReader;
 use crate::text::PhotoSlot;
 
 /// Up to so many bytes of vectors are compared one by one: 16,000 photos with 32 vectors of 256.
@@ -36,40 +36,43 @@ impl Nearest<'_> {
         self.coarse.filter(|_| limit <= MOST_OF_CANDIDATES && bytes > self.exact_bytes)
     }
 
-    /// Those of `photos`, which come by slot, in one of the slots of `allowed` that `codes` propose
-    /// or say nothing of; by slot.
+    /// For each of `asks` those of `photos`, which come by slot, that lie in an allowed slot which
+    /// `codes` propose or say nothing of; by slot.
     pub(crate) fn candidates(
         &self,
         codes: &CoarseReader,
-        queries: &[CodedQuery],
-        allowed: &NumberSet,
+        asks: &[Ask<'_>],
         photos: &[PhotoSlot],
-    ) -> Vec<PhotoSlot> {
+    ) -> Vec<Vec<PhotoSlot>> {
         let content = |slot| self.segments.content(slot);
-        let proposed = codes.propose(queries, allowed, &content, CANDIDATES, self.slots);
-        let mut candidates = Vec::with_capacity(CANDIDATES);
-        let mut take = |slots: Range<u64>| {
-            let first = photos.partition_point(|photo| photo.slot < slots.start);
-            // Copies share a slot.
-            let within = photos[first..].iter().take_while(|photo| photo.slot < slots.end);
-            candidates.extend(within.filter(|photo| allowed.contains(photo.slot)));
-        };
-        proposed.slots.into_iter().for_each(|slot| take(slot..slot + 1));
-        proposed.unknown.into_iter().for_each(&mut take);
-        candidates.sort_unstable();
-        candidates
+        let proposed = codes.propose(asks, &content, CANDIDATES, self.slots);
+        let candidates = asks.iter().zip(proposed).map(|(ask, proposed)| {
+            let mut candidates = Vec::with_capacity(CANDIDATES);
+            let mut take = |slots: Range<u64>| {
+                let first = photos.partition_point(|photo| photo.slot < slots.start);
+                // Copies share a slot.
+                let within = photos[first..].iter().take_while(|photo| photo.slot < slots.end);
+                candidates.extend(within.filter(|photo| ask.allowed.contains(photo.slot)));
+            };
+            proposed.slots.into_iter().for_each(|slot| take(slot..slot + 1));
+            proposed.unknown.into_iter().for_each(&mut take);
+            candidates.sort_unstable();
+            candidates
+        });
+        candidates.collect()
     }
 
     /// The best `limit` of `photos` by what `cosines` returns for slots, in their order; best
     /// first, equal scores by ascending number.
     ///
-    /// `photos` come by slot, so copies stand side by side and are compared once.
+    /// `photos` come by slot, so copies stand side by side and are compared once. Checksums are
+    /// not looked at.
     pub(crate) fn exact(
         &self,
         cosines: impl Fn(&[u64]) -> Vec<f32>,
         photos: &[PhotoSlot],
         limit: usize,
-    ) -> StoreResult<Vec<(DocId, f32)>> {
+    ) -> Vec<(PhotoSlot, f32)> {
         let mut slots: Vec<u64> = photos.iter().map(|photo| photo.slot).collect();
         slots.dedup();
         let cosines = cosines(&slots);
@@ -81,12 +84,15 @@ impl Nearest<'_> {
             }
             scored.push((*photo, cosines[at]));
         }
-        let found = best(scored, limit, |(photo, score)| (photo.doc, *score));
-        let mut verify: Vec<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
-        verify.sort_unstable();
-        verify.dedup();
-        verify.par_iter().try_for_each(|slot| self.segments.verify_embedding(*slot))?;
-        Ok(found.into_iter().map(|(photo, score)| (photo.doc, score)).collect())
+        best(scored, limit, |(photo, score)| (photo.doc, *score))
+    }
+
+    /// Verifies the records of what was found.
+    pub(crate) fn verify(&self, found: &[(PhotoSlot, f32)]) -> StoreResult<()> {
+        let mut slots: Vec<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.par_iter().try_for_each(|slot| self.segments.verify_embedding(*slot))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading an index: one generation, from beginning to end.
 
+mod allowed;
 mod photos;
 mod vectors;
 
@@ -14,8 +15,9 @@ use crate::error::{OpenError, SearchError, StoreError, StoreResult};
 use crate::manifest::Manifest;
 use crate::nearest::EXACT_BYTES;
 use crate::query::{Filter, Term};
-use crate::segments::{Gone, NumberSet, SegmentReader};
+use crate::segments::{Gone, SegmentReader};
 use crate::text::{self, PhotoSlot, Snapshot, TextReader};
+use allowed::Slots;
 
 /// How often the manifest is read again because a rebuilt text index has taken the place of
 /// the one it named, or segments were given back.
@@ -34,7 +36,7 @@ pub struct IndexReader {
     /// Every photo by slot: what a search without a filter scans.
     photos: OnceLock<Vec<PhotoSlot>>,
     /// Their slots.
-    slots: OnceLock<NumberSet>,
+    slots: OnceLock<Slots>,
 }
 
 impl IndexReader {
@@ -113,6 +115,12 @@ impl IndexReader {
     /// The model that made the index.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The model that the index is bound to: that of [`IndexReader::spec`], none before the first
+    /// photo, when a writer with another model may go on with it.
+    pub fn bound_to(&self) -> Option<&ModelSpec> {
+        (self.text.snapshot().slots > 0).then_some(&self.spec)
     }
 
     /// Which commit this is; 0 for an index that has none.

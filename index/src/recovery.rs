@@ -29,7 +29,8 @@ pub(crate) struct Recovered {
 
 /// Opens the index in `dir`, whose lock is held; makes an empty one where there is none.
 ///
-/// Without a `spec` the index has to be there and to name its model.
+/// Without a `spec` the index has to be there and to name its model. One that never held a photo
+/// becomes that of `spec`.
 pub(crate) fn recover(
     dir: &Path,
     spec: Option<&ModelSpec>,
@@ -50,10 +51,6 @@ pub(crate) fn recover(
         Some(spec) => spec,
         None => model_of_catalog(dir)?,
     };
-    if let Some(named) = &named {
-        check_model(dir, named, &spec)?;
-    }
-
     let fresh = State {
         format: format_with(&Gone::default()),
         written_by: WRITTEN_BY.to_owned(),
@@ -62,10 +59,23 @@ pub(crate) fn recover(
         next_doc: 0,
         next_slot: 0,
         counts: Counts::default(),
+        contents: Some(0),
         gone: Gone::default(),
     };
-    let catalog = Catalog::open(dir, fresh)?;
-    check_model(dir, &catalog.state().model, &spec)?;
+    let mut catalog = Catalog::open(dir, fresh)?;
+    // While no record was ever committed, nothing depends on the model. A text of one folder is of
+    // one model all the same: a reader may have read the manifest before, and the text after.
+    let mut adopts = false;
+    if catalog.state().next_slot == 0 {
+        let before = named.as_ref().unwrap_or(&catalog.state().model);
+        adopts = !before.is_compatible(&spec);
+        catalog.adopt(&spec);
+    } else {
+        check_model(dir, &catalog.state().model, &spec)?;
+        if let Some(named) = &named {
+            check_model(dir, named, &spec)?;
+        }
+    }
     let generation = catalog.state().generation;
     let published = manifest.as_ref().map_or(0, |manifest| manifest.generation);
     if generation < published {
@@ -79,7 +89,7 @@ pub(crate) fn recover(
         Some(manifest) => manifest.text_epoch,
         None => newest_epoch(dir)?,
     };
-    let recovered = if rebuild { None } else { recover_text(dir, epoch, &catalog)? };
+    let recovered = if rebuild || adopts { None } else { recover_text(dir, epoch, &catalog)? };
     let (text, text_epoch) = match recovered {
         Some(text) => (text, epoch),
         None => (rebuild_text(dir, epoch + 1, &catalog)?, epoch + 1),
@@ -159,11 +169,6 @@ pub(crate) fn write_text<'a>(
     changed: impl Iterator<Item = &'a PathBuf>,
 ) -> StoreResult<()> {
     stage_text(text, catalog, changed)?;
-    commit_text(text, catalog)
-}
-
-/// Publishes the text that was staged as the catalogue's generation.
-pub(crate) fn commit_text(text: &mut TextWriter, catalog: &Catalog) -> StoreResult<()> {
     text.commit(&snapshot(catalog))
 }
 
@@ -199,7 +204,8 @@ fn add_text(
     }
 }
 
-fn snapshot(catalog: &Catalog) -> Snapshot {
+/// What the text says of the catalogue's generation.
+pub(crate) fn snapshot(catalog: &Catalog) -> Snapshot {
     let State { generation, next_slot, next_doc, counts, gone, .. } = catalog.state().clone();
     Snapshot { generation, slots: next_slot, next_doc, counts, gone }
 }

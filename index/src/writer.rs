@@ -1,12 +1,11 @@
 //! Writing an index: changes are staged, then committed together.
 
+mod commit;
 mod compact;
 mod known;
 
 use std::collections::BTreeSet;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use crate::catalog::{Catalog, PathEntry, PathRow};
 use crate::coarse::CoarseWriter;
@@ -16,7 +15,7 @@ use crate::document::{
 use crate::error::{OpenError, StoreResult, WriteError};
 use crate::files::{self, WriterLock};
 use crate::manifest::{Manifest, WRITTEN_BY, format_with};
-use crate::recovery::{Recovered, commit_text, drop_other_epochs, recover, stage_text};
+use crate::recovery::{Recovered, drop_other_epochs, recover};
 use crate::segments::SegmentWriter;
 use crate::text::TextWriter;
 
@@ -64,7 +63,7 @@ impl IndexWriter {
     /// Opens the index in `dir` for writing, or makes an empty one for the model `spec`.
     ///
     /// Whatever a killed writer left half-done is finished or undone first; a text index that
-    /// is damaged is written anew.
+    /// is damaged is written anew. An index that never held a photo becomes that of `spec`.
     ///
     /// # Errors
     ///
@@ -73,6 +72,15 @@ impl IndexWriter {
     /// [`OpenError::Corrupt`] when something is lost that nothing can restore.
     pub fn open(dir: &Path, spec: &ModelSpec) -> Result<Self, OpenError> {
         Self::open_with(dir, Some(spec), false)
+    }
+
+    /// Like [`IndexWriter::open`], for an index that is there, with the model that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Missing`] without an index; else see [`IndexWriter::open`].
+    pub fn open_existing(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_found(dir, false)
     }
 
     /// Like [`IndexWriter::open`], and writes manifest and text index anew from the catalogue
@@ -91,10 +99,14 @@ impl IndexWriter {
     ///
     /// [`OpenError::Missing`] without an index; else see [`IndexWriter::open`].
     pub fn restore(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_found(dir, true)
+    }
+
+    fn open_found(dir: &Path, rebuild: bool) -> Result<Self, OpenError> {
         if !Manifest::path(dir).exists() && !Catalog::exists(dir) {
             return Err(OpenError::Missing { dir: dir.to_owned() });
         }
-        Self::open_with(dir, None, true)
+        Self::open_with(dir, None, rebuild)
     }
 
     fn open_with(dir: &Path, spec: Option<&ModelSpec>, rebuild: bool) -> Result<Self, OpenError> {
@@ -131,8 +143,13 @@ impl IndexWriter {
         // Only now does no generation that a reader may open need them.
         writer.segments.remove(&writer.catalog.state().gone)?;
         drop_other_epochs(dir, text_epoch)?;
-        writer.extend_codes();
+        writer.extend_codes(Vec::new());
         Ok(writer)
+    }
+
+    /// The model of the index.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 
     /// What the index knows of a path.
@@ -317,44 +334,6 @@ impl IndexWriter {
         Ok(self.catalog.state().generation)
     }
 
-    /// Makes a generation of what is staged.
-    fn publish(&mut self) -> Result<(), WriteError> {
-        self.interrupted = true;
-        // The order is the protocol: see DESIGN.md before touching it.
-        let Self { segments, text, catalog, changed, .. } = self;
-        // What the disk and what the processor has to do go on at the same time.
-        let (synced, staged) = thread::scope(|scope| {
-            let synced = scope.spawn(|| segments.sync());
-            let staged = stage_text(text, catalog, changed.iter());
-            (synced.join().unwrap_or_else(|panic| resume_unwind(panic)), staged)
-        });
-        synced?;
-        staged?;
-        catalog.apply(changed.iter())?;
-        commit_text(text, catalog)?;
-        self.manifest().write(&self.dir)?;
-        self.changed.clear();
-        self.pending = 0;
-        self.interrupted = false;
-        self.extend_codes();
-        Ok(())
-    }
-
-    /// Brings the codes to what is committed. They are a cache: without them a search takes
-    /// longer, and the next commit tries again.
-    fn extend_codes(&mut self) {
-        let slots = self.catalog.state().next_slot;
-        let Some(coarse) = &mut self.coarse else { return };
-        let (segments, gone) = (&self.segments, &self.catalog.state().gone);
-        let read = |slot| {
-            if gone.holds(slot) { Ok(None) } else { segments.embedding(slot).map(Some) }
-        };
-        if let Err(error) = coarse.extend(slots, &read) {
-            let error = OpenError::from(error);
-            tracing::warn!("the codes of the vector search were not written: {error}");
-        }
-    }
-
     fn check_usable(&self) -> Result<(), WriteError> {
         if self.interrupted { Err(WriteError::Interrupted) } else { Ok(()) }
     }
@@ -405,7 +384,8 @@ fn check_features(path: &Path, features: &Features, spec: &ModelSpec) -> Result<
         if found != expected || matrix.values.len() != matrix.rows * matrix.dim {
             return Err(WriteError::Shape { path: path.to_owned(), what, expected, found });
         }
-        if !matrix.values.iter().all(|value| value.is_finite()) {
+        // Without a way out in between the compiler looks at many at once.
+        if !matrix.values.iter().fold(true, |all, value| all & value.is_finite()) {
             return Err(WriteError::NotFinite { path: path.to_owned(), what });
         }
     }

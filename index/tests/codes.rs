@@ -63,13 +63,62 @@ fn codes_tell_near_photos_from_others_after_restarts_and_rebuilds() {
 /// For a collection with fewer photos than are proposed.
 #[track_caller]
 fn assert_complete(dir: &Path) {
-    for filter in
-        [Filter::default(), Filter { require: vec![Clause::Path("/2/".into())], exclude: vec![] }]
-    {
-        let [found, exact] = answers(dir, &filter);
+    let path = |text: &str| vec![Clause::Path(text.to_owned())];
+    let filters = [
+        Filter::default(),
+        Filter { require: path("/2/"), exclude: vec![] },
+        Filter { require: vec![], exclude: path("/2/") },
+        Filter { require: vec![], exclude: path("11") },
+        Filter { require: path("/1"), exclude: path("7") },
+    ];
+    let each = filters.each_ref().map(|filter| {
+        let [found, exact] = answers(dir, filter);
         // There are fewer photos than candidates: nothing may be missing.
         assert_eq!(found, exact);
+        exact
+    });
+    // All filters at once, of which more are kept than that.
+    let mut reader = IndexReader::open(dir).unwrap();
+    reader.compare_all_up_to(0);
+    for (number, content) in (0..20).map(|content| content * 101 + 3).enumerate() {
+        let query = features(content).embedding.row(1).to_vec();
+        let asked = filters.each_ref().map(|filter| (query.clone(), filter.clone()));
+        let found = reader.rank_by_vectors(&asked, 10).unwrap();
+        assert_eq!(found, each.each_ref().map(|exact| exact[number].clone()));
     }
+}
+
+#[test]
+fn copies_that_do_not_pass_take_no_place_from_photos_that_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+    // More than are proposed, all like the query, and each twice.
+    for content in 0..2500 {
+        let mut near = features(content);
+        let query = features(9999).embedding;
+        near.embedding.values[..query.dim].copy_from_slice(query.row(0));
+        let of = writer.add(photo(format!("/x/{content}.jpg"), content), near).unwrap();
+        writer.add_copy(photo(format!("/x/copy {content}.jpg"), content), of).unwrap();
+        if content % 100 == 0 {
+            writer.add_copy(photo(format!("/y/copy {content}.jpg"), content), of).unwrap();
+        }
+    }
+    for content in 3000..9000 {
+        writer.add(photo(format!("/y/{content}.jpg"), content), features(content)).unwrap();
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    let mut reader = IndexReader::open(dir.path()).unwrap();
+    reader.compare_all_up_to(0);
+    let filter = Filter { require: vec![], exclude: vec![Clause::Path("/x/".into())] };
+    let query = features(9999).embedding;
+    let found = reader.by_vector(query.row(0), &filter, 100).unwrap();
+    assert_eq!(found.len(), 100);
+    // Those are copies elsewhere of what does not pass.
+    assert!(found[..25].iter().all(|(_, score)| *score > 0.99), "{:?}", found[24]);
+    assert!(found[25].1 < 0.99);
+    let path = |doc| reader.photo(doc).unwrap().unwrap().path;
+    assert!(found.iter().all(|(doc, _)| path(*doc).starts_with("/y")));
 }
 
 #[test]

@@ -244,9 +244,12 @@ fn a_photo_whose_record_is_damaged_is_not_served() {
     let query = features(1).embedding.row(0).to_vec();
     for error in [
         reader.by_vector(&query, &Filter::default(), 1).unwrap_err(),
+        reader.verify(doc).unwrap_err(),
         reader.embedding(doc).unwrap_err(),
         reader.visual_tokens(doc).unwrap_err(),
     ] {
         assert!(matches!(error, SearchError::Corrupt { .. }), "{error}");
     }
+    let unknown = reader.verify(tinyfind_index::DocId(77)).unwrap_err();
+    assert!(matches!(unknown, SearchError::UnknownDoc { .. }), "{unknown}");
 }

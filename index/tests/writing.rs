@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::{features, hash, photo, problems, spec, stamp, stored};
 use tinyfind_index::{
-    Counts, Failure, Features, FileState, Filter, IndexReader, IndexWriter, Matrix, OpenError,
-    SearchError, WriteError,
+    Counts, Failure, Features, FileState, Filter, IndexReader, IndexWriter, Matrix, ModelSpec,
+    OpenError, SearchError, WriteError,
 };
 
 fn open(dir: &Path) -> IndexWriter {
@@ -269,7 +269,10 @@ fn a_folder_without_an_index_is_missing() {
 #[test]
 fn an_index_of_another_model_is_refused_with_both_names() {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
+    let mut writer = open(dir.path());
+    writer.add(photo("/a", 1), features(1)).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
     let mut other = spec();
     other.name = "tinygpt-v-stage3".to_owned();
     other.fingerprint = "ffee".to_owned();
@@ -277,8 +280,47 @@ fn an_index_of_another_model_is_refused_with_both_names() {
     assert!(matches!(error, OpenError::OtherModel { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("`nano`") && text.contains("`tinygpt-v-stage3`"), "{text}");
-    let renamed = tinyfind_index::ModelSpec { name: "nano again".to_owned(), ..spec() };
+    let renamed = ModelSpec { name: "nano again".to_owned(), ..spec() };
     IndexWriter::open(dir.path(), &renamed).unwrap();
+}
+
+#[test]
+fn an_index_that_never_held_a_photo_becomes_that_of_any_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path());
+    writer.fail(Path::new("/broken"), stamp(1), "it ends too early").unwrap();
+    writer.commit().unwrap();
+    writer.add(photo("/a", 1), features(1)).unwrap();
+    drop(writer);
+    assert_eq!(reader(dir.path()).bound_to(), None);
+    let other = ModelSpec {
+        name: "tinygpt-v-stage3".to_owned(),
+        fingerprint: "ffee".to_owned(),
+        embedding_rows: 4,
+        token_dim: 8,
+        ..spec()
+    };
+    let texts = || -> Vec<_> {
+        let entries = std::fs::read_dir(dir.path().join("text")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let before = texts();
+    drop(IndexWriter::open(dir.path(), &other).unwrap());
+    assert_eq!(*reader(dir.path()).spec(), other);
+    // Whoever still has the old manifest does not take the new text for that of the old model.
+    assert!(texts().len() == 1 && texts() != before, "{:?}", texts());
+    let moved = texts();
+    drop(IndexWriter::open(dir.path(), &other).unwrap());
+    assert_eq!(texts(), moved, "which happens once");
+    let mut writer = IndexWriter::open_existing(dir.path()).unwrap();
+    writer.add(photo("/a", 1), common::features_of(&other, 1)).unwrap();
+    writer.commit().unwrap();
+    assert_eq!((writer.counts().photos, writer.counts().failed), (1, 1));
+    drop(writer);
+    assert_eq!(reader(dir.path()).bound_to(), Some(&other));
+    assert_eq!(common::problems(dir.path()), [""; 0]);
+    let error = IndexWriter::open(dir.path(), &spec()).unwrap_err();
+    assert!(matches!(error, OpenError::OtherModel { .. }), "{error}");
 }
 
 #[test]

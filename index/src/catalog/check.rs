@@ -32,6 +32,10 @@ impl Catalog {
         if counts != state.counts {
             findings.note(format_args!("it holds {counts:?} and counts {:?}", state.counts));
         }
+        let contents = findings.contents;
+        if let Some(counted) = state.contents.filter(|counted| *counted != contents) {
+            findings.note(format_args!("it holds {contents} contents and counts {counted}"));
+        }
         // Every photo has one of each: more can only be of photos that are gone.
         for (what, kind) in [("numbers", key::DOC), ("holders", key::HOLDER)] {
             let found = rows(kind);

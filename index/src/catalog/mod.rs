@@ -3,6 +3,7 @@
 //! Changes are staged and visible at once; [`Catalog::apply`] makes them durable together.
 
 mod check;
+mod rows;
 mod store;
 
 use std::ffi::OsString;
@@ -12,100 +13,16 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{ContentHash, Counts, DocId, FileStamp, ModelSpec, PhotoMetadata};
+use crate::document::{ContentHash, DocId, ModelSpec};
 use crate::error::{OpenError, StoreError, StoreResult};
 use crate::manifest::{FORMAT, WRITTEN_BY, format_with};
-use crate::segments::{Gone, SLOTS_PER_SEGMENT};
+use crate::segments::SLOTS_PER_SEGMENT;
+use rows::{
+    ContentRow, Envelope, content_key, holder_key, holder_prefix, key, numbered_key, path_key,
+    path_of,
+};
+pub(crate) use rows::{PathEntry, PathRow, State};
 use store::Store;
-
-/// First bytes of the keys, one a kind of row. `DESIGN.md` lists what follows each.
-mod key {
-    /// Path: [`super::PathRow`].
-    pub(super) const PATH: u8 = b'p';
-    /// `DocId`, big-endian: path.
-    pub(super) const DOC: u8 = b'd';
-    /// Content hash: [`super::ContentRow`].
-    pub(super) const CONTENT: u8 = b'c';
-    /// Content hash and `DocId`: nothing. One for each photo of a content.
-    pub(super) const HOLDER: u8 = b'h';
-    /// First slot, big-endian, of a content without a caption: content hash.
-    pub(super) const UNCAPTIONED: u8 = b'u';
-    /// Path: nothing. The paths whose text the last commit changed.
-    pub(super) const CHANGED: u8 = b'o';
-    /// Nothing: [`super::State`].
-    pub(super) const STATE: u8 = b'm';
-}
-
-/// What the catalogue says of the whole index.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct State {
-    pub(crate) format: u32,
-    /// Name and version of the crate that wrote the last commit.
-    #[serde(default)]
-    pub(crate) written_by: String,
-    pub(crate) model: ModelSpec,
-    /// Number of the last commit.
-    pub(crate) generation: u64,
-    /// The [`DocId`] that the next photo gets.
-    pub(crate) next_doc: u64,
-    /// The slot that the next content gets; all below are in the segments that are not gone.
-    pub(crate) next_slot: u64,
-    pub(crate) counts: Counts,
-    /// Segments that were given back.
-    #[serde(default, skip_serializing_if = "Gone::is_empty")]
-    pub(crate) gone: Gone,
-}
-
-/// The members of [`State`] that no format may change, so that a newer one can be named.
-#[derive(Deserialize)]
-struct Envelope {
-    format: u32,
-    #[serde(default)]
-    written_by: String,
-}
-
-/// What the catalogue says of one path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PathRow {
-    pub(crate) stamp: FileStamp,
-    pub(crate) entry: PathEntry,
-}
-
-/// What became of a path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly every path is a photo")]
-pub(crate) enum PathEntry {
-    Photo { doc: DocId, hash: ContentHash, metadata: PhotoMetadata },
-    Failed { reason: String },
-}
-
-impl PathEntry {
-    /// Number of the photo, if it is one.
-    pub(crate) fn doc(&self) -> Option<DocId> {
-        match self {
-            Self::Photo { doc, .. } => Some(*doc),
-            Self::Failed { .. } => None,
-        }
-    }
-}
-
-/// What the catalogue says of one content.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ContentRow {
-    pub(crate) slot: u64,
-    pub(crate) caption: Option<String>,
-    /// The slot that it was given when it came, if its record lies in another one now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    first_slot: Option<u64>,
-}
-
-impl ContentRow {
-    /// Key of the content among those without a caption, which come in the order in which they
-    /// were added, wherever their records lie.
-    fn uncaptioned_key(&self) -> Vec<u8> {
-        numbered_key(key::UNCAPTIONED, self.first_slot.unwrap_or(self.slot))
-    }
-}
 
 /// The ledger.
 pub(crate) struct Catalog {
@@ -238,6 +155,7 @@ impl Catalog {
     pub(crate) fn new_content(&mut self, hash: &ContentHash) -> StoreResult<u64> {
         let slot = self.state.next_slot;
         self.state.next_slot += 1;
+        self.state.contents = self.state.contents.map(|count| count + 1);
         let row = ContentRow { slot, caption: None, first_slot: None };
         self.store.put(row.uncaptioned_key(), hash.0.to_vec());
         self.put(content_key(hash), &row)?;
@@ -339,8 +257,15 @@ impl Catalog {
         if self.store.scan(&holder_prefix(hash)).next().transpose()?.is_none() {
             self.store.delete(content_key(hash));
             self.store.delete(content.uncaptioned_key());
+            self.state.contents = self.state.contents.map(|count| count.saturating_sub(1));
         }
         Ok(())
+    }
+
+    /// Makes an index without records that of another model. Where that is not committed, it is
+    /// done again when the index is opened.
+    pub(crate) fn adopt(&mut self, model: &ModelSpec) {
+        self.state.model = model.clone();
     }
 
     /// The paths whose text the last commit changed.
@@ -359,6 +284,10 @@ impl Catalog {
         }
         for path in changed {
             self.store.put(path_key(key::CHANGED, path), Vec::new());
+        }
+        if self.state.contents.is_none() {
+            let count = self.contents().try_fold(0, |count, it| it.map(|_| count + 1))?;
+            self.state.contents = Some(count);
         }
         self.state.generation += 1;
         self.state.format = format_with(&self.state.gone);
@@ -411,32 +340,6 @@ fn decode<T: DeserializeOwned>(store: &Store, bytes: &[u8]) -> StoreResult<T> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::lost(store.path(), error))
 }
 
-fn path_key(kind: u8, path: &Path) -> Vec<u8> {
-    [&[kind], path.as_os_str().as_bytes()].concat()
-}
-
-fn path_of(mut key: Vec<u8>) -> PathBuf {
-    key.remove(0);
-    PathBuf::from(OsString::from_vec(key))
-}
-
-/// Big-endian, so that keys sort by number.
-fn numbered_key(kind: u8, number: u64) -> Vec<u8> {
-    [&[kind], number.to_be_bytes().as_slice()].concat()
-}
-
-fn content_key(hash: &ContentHash) -> Vec<u8> {
-    [&[key::CONTENT], hash.0.as_slice()].concat()
-}
-
-fn holder_prefix(hash: &ContentHash) -> Vec<u8> {
-    [&[key::HOLDER], hash.0.as_slice()].concat()
-}
-
-fn holder_key(hash: &ContentHash, doc: DocId) -> Vec<u8> {
-    [&[key::HOLDER], hash.0.as_slice(), &doc.0.to_be_bytes()].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -467,5 +370,42 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("tinyfind-index 4.0") && text.contains(WRITTEN_BY), "{text}");
         }
+    }
+
+    #[test]
+    fn contents_are_counted_also_in_what_an_earlier_version_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+        for content in 0..SLOTS_PER_SEGMENT {
+            writer.add(photo(format!("/{content}"), content), features(content)).unwrap();
+            writer.add(photo(format!("/copy {content}"), content), features(content)).unwrap();
+        }
+        writer.commit().unwrap();
+        // Contents 1 and 2 go with their copies, of content 3 one photo stays.
+        for path in ["/1", "/copy 1", "/2", "/copy 2", "/3"] {
+            writer.remove(Path::new(path)).unwrap();
+        }
+        writer.commit().unwrap();
+        drop(writer);
+        let living = SLOTS_PER_SEGMENT - 2;
+        let mut catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
+        assert_eq!(catalog.state().contents, Some(living));
+        catalog.state.contents = None;
+        catalog.put(vec![key::STATE], &catalog.state.clone()).unwrap();
+        catalog.store.apply().unwrap();
+        drop(catalog);
+        let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+        // A walk tells that two in sixteen are gaps.
+        assert_eq!(writer.compact(0.2, |_| true).unwrap().found, 0);
+        // The next commit counts, what it adds included.
+        writer.add(photo("/new", 900), features(900)).unwrap();
+        writer.commit().unwrap();
+        drop(writer);
+        let catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
+        assert_eq!(catalog.state().contents, Some(living + 1));
+        drop(catalog);
+        assert_eq!(check(dir.path()).unwrap().problems, [""; 0]);
+        let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+        assert_eq!(writer.compact(0.1, |_| true).unwrap().found, 1);
     }
 }

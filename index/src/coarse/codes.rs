@@ -28,47 +28,73 @@ pub(super) fn group_bytes(dim: usize) -> usize {
     code_dim(dim) / 8 * LANES + 2 * LANES
 }
 
-/// Turns `values` in place: signs that follow from their places, then a Hadamard transform that
-/// keeps lengths, twice.
-fn rotate(values: &mut [f32]) {
-    let scale = (values.len() as f32).sqrt().recip();
-    for round in 0..2_u64 {
-        for (at, value) in (0_u64..).zip(values.iter_mut()) {
+/// Rounds of signs and transform.
+const ROUNDS: u64 = 2;
+
+/// The fixed rotation of vectors of one length.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    /// For each round a factor for each place: what the transform needs to keep lengths, with a
+    /// random sign.
+    factors: Vec<f32>,
+}
+
+impl Rotation {
+    /// That of vectors of `dim` values.
+    pub(super) fn new(dim: usize) -> Self {
+        let size = code_dim(dim);
+        let scale = (size as f32).sqrt().recip();
+        let factor = |round: u64, at: u64| {
             // SplitMix64's finaliser: the signs are part of the format.
             let mut z = (at + 1 + round * 0x1_0000_0000).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            let sign = if (z >> 63) == 1 { -scale } else { scale };
-            *value *= sign;
-        }
-        let mut half = 1;
-        while half < values.len() {
-            for pair in values.chunks_exact_mut(2 * half) {
-                let (low, high) = pair.split_at_mut(half);
-                for (a, b) in low.iter_mut().zip(high) {
-                    (*a, *b) = (*a + *b, *a - *b);
-                }
+            if (z >> 63) == 1 { -scale } else { scale }
+        };
+        let places = 0..size as u64;
+        let rounds = (0..ROUNDS).flat_map(|round| places.clone().map(move |at| factor(round, at)));
+        Self { factors: rounds.collect() }
+    }
+
+    /// `vector` with zeros up to the codes' dimension, turned: signs that follow from their
+    /// places, then a Hadamard transform that keeps lengths, twice.
+    fn turned(&self, vector: &[f32]) -> Vec<f32> {
+        let mut values = vec![0.0; code_dim(vector.len())];
+        values[..vector.len()].copy_from_slice(vector);
+        debug_assert_eq!(self.factors.len(), ROUNDS as usize * values.len(), "another length");
+        for factors in self.factors.chunks_exact(values.len()) {
+            for (value, factor) in values.iter_mut().zip(factors) {
+                *value *= factor;
             }
-            half *= 2;
+            let mut half = 1;
+            while half < values.len() {
+                for pair in values.chunks_exact_mut(2 * half) {
+                    let (low, high) = pair.split_at_mut(half);
+                    for (a, b) in low.iter_mut().zip(high) {
+                        (*a, *b) = (*a + *b, *a - *b);
+                    }
+                }
+                half *= 2;
+            }
         }
+        values
     }
 }
 
-/// `vector` with zeros up to the codes' dimension, turned.
-fn turned(vector: &[f32]) -> Vec<f32> {
-    let mut values = vec![0.0; code_dim(vector.len())];
-    values[..vector.len()].copy_from_slice(vector);
-    rotate(&mut values);
-    values
-}
-
-/// Writes the codes of the photo at `place` of a group, whose vectors are `rows`.
-pub(super) fn encode(rows: &[f32], dim: usize, place: usize, group: &mut [u8]) {
+/// Writes the codes of the photo at `place` of a group, whose vectors are `rows`, turned by the
+/// rotation of their length.
+pub(super) fn encode(
+    rotation: &Rotation,
+    rows: &[f32],
+    dim: usize,
+    place: usize,
+    group: &mut [u8],
+) {
     let codes = code_dim(dim) / 8 * LANES;
     let (bits, factors) = group.split_at_mut(codes);
     for (number, vector) in representatives(rows, dim).chunks_exact(dim).enumerate() {
         let lane = number * GROUP_SLOTS + place;
-        let values = turned(vector);
+        let values = rotation.turned(vector);
         // Two look-ups share 32 bytes; in its 16 each byte has the lanes `i` and `i + 16`.
         let (byte, shift) = (lane % 16, lane / 16 * 4);
         for (look_up, four) in values.chunks_exact(4).enumerate() {
@@ -108,7 +134,7 @@ impl CodedQuery {
     pub(crate) fn new(query: &[f32]) -> Self {
         let norm = query.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
         let unit: Vec<f32> = query.iter().map(|v| v / norm).collect();
-        let values = turned(&unit);
+        let values = Rotation::new(unit.len()).turned(&unit);
         let root = (values.len() as f32).sqrt();
         let sums: Vec<[f32; 16]> = values
             .as_chunks::<4>()
@@ -174,7 +200,8 @@ mod tests {
         for dim in [8, 64, 256] {
             let (a, b) = (unit(3, dim), unit(9, dim));
             let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-            let (c, d) = (turned(&a), turned(&b));
+            let rotation = Rotation::new(dim);
+            let (c, d) = (rotation.turned(&a), rotation.turned(&b));
             assert!((product(&c, &c) - 1.0).abs() < 1e-5);
             assert!((product(&c, &d) - product(&a, &b)).abs() < 1e-5);
             assert!(c.iter().zip(&a).any(|(c, a)| (c - a).abs() > 1e-3));
@@ -195,7 +222,7 @@ mod tests {
             let norm = query.iter().map(|v| v * v).sum::<f32>().sqrt();
             let truth: f32 = x.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>() / norm;
             let mut group = vec![0; group_bytes(dim)];
-            encode(&x, dim, 2, &mut group);
+            encode(&Rotation::new(dim), &x, dim, 2, &mut group);
             let coded = CodedQuery::new(&query);
             let best = lanes_of(2).map(|lane| estimate(&coded, &group, lane));
             let off = f64::from(best.fold(-1.0, f32::max) - truth);
@@ -209,7 +236,7 @@ mod tests {
     #[test]
     fn a_photo_of_zeros_is_like_nothing() {
         let mut group = vec![0; group_bytes(24)];
-        encode(&[0.0; 72], 24, 0, &mut group);
+        encode(&Rotation::new(24), &[0.0; 72], 24, 0, &mut group);
         let coded = CodedQuery::new(&unit(1, 24));
         for lane in lanes_of(0) {
             assert_eq!(estimate(&coded, &group, lane), 0.0);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use memmap2::{Mmap, MmapOptions};
 use rayon::prelude::*;
 
-use super::codes::{encode, group_bytes};
+use super::codes::{Rotation, encode, group_bytes};
 use super::{CHUNK_SLOTS, GROUP_SLOTS, REPRESENTATIVES};
 use crate::document::{ContentHash, Matrix, ModelSpec};
 use crate::error::{StoreError, StoreResult};
@@ -98,12 +98,15 @@ impl Layout {
         if let Ok(Some((content, _))) = read(last_slot(chunk)) {
             bytes[self.content_at()].copy_from_slice(&content.0);
         }
+        let rotation = Rotation::new(self.dim);
         let groups = bytes[..self.codes_bytes()].par_chunks_exact_mut(group_bytes(self.dim));
         groups.enumerate().try_for_each(|(number, group)| {
             for place in 0..GROUP_SLOTS {
                 let slot = chunk * CHUNK_SLOTS + number * GROUP_SLOTS + place;
                 match read(slot as u64) {
-                    Ok(Some((_, vectors))) => encode(&vectors.values, self.dim, place, group),
+                    Ok(Some((_, vectors))) => {
+                        encode(&rotation, &vectors.values, self.dim, place, group);
+                    }
                     // Codes of zeros are like nothing. A search cannot return the photo anyway,
                     // and those behind it need their codes.
                     Ok(None) | Err(StoreError::Corrupt { .. }) => {}
@@ -208,14 +211,31 @@ impl CoarseWriter {
         Ok(Self { path, layout, chunks, file })
     }
 
+    /// The next chunks, as [`CoarseWriter::extend`] makes them, as far as `slots` slots fill them;
+    /// few of them, and nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// When `read` fails.
+    pub(crate) fn prepare(
+        &self,
+        slots: u64,
+        read: &(impl ReadVectors + ?Sized),
+    ) -> StoreResult<Vec<Vec<u8>>> {
+        let chunks = self.chunks..slots as usize / CHUNK_SLOTS;
+        chunks.take(CHUNKS_AT_ONCE).map(|chunk| self.layout.encode(chunk, read)).collect()
+    }
+
     /// Brings the codes to the first `slots` slots, all of them committed, as far as those fill
     /// chunks. `read` returns the content and the vectors of a slot, none for one that has no
-    /// record.
+    /// record. The next chunks may be `prepared`.
     pub(crate) fn extend(
         &mut self,
         slots: u64,
+        prepared: Vec<Vec<u8>>,
         read: &(impl ReadVectors + ?Sized),
     ) -> StoreResult<()> {
+        let mut prepared = prepared.into_iter();
         let wanted = slots as usize / CHUNK_SLOTS;
         if self.chunks < wanted {
             self.cut().map_err(StoreError::io(&self.path))?;
@@ -223,7 +243,7 @@ impl CoarseWriter {
         while self.chunks < wanted {
             let end = wanted.min(self.chunks + CHUNKS_AT_ONCE);
             for chunk in self.chunks..end {
-                let bytes = self.layout.encode(chunk, read)?;
+                let bytes = prepared.next().map_or_else(|| self.layout.encode(chunk, read), Ok)?;
                 // Of a segment that is gone all codes are zeros: not written, they take no space.
                 let codes = self.layout.codes_bytes();
                 let skipped = if bytes[..codes].iter().all(|byte| *byte == 0) { codes } else { 0 };

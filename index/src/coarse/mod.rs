@@ -19,6 +19,7 @@ mod select;
 
 pub(crate) use codes::CodedQuery;
 pub(crate) use file::{CoarseReader, CoarseWriter};
+pub(crate) use select::Ask;
 
 use crate::segments::SLOTS_PER_SEGMENT;
 

@@ -117,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::coarse::codes::{encode, estimate, group_bytes, lanes_of};
+    use crate::coarse::codes::{Rotation, encode, estimate, group_bytes, lanes_of};
 
     proptest! {
         #[test]
@@ -135,7 +135,7 @@ mod tests {
                         *value /= norm;
                     }
                 }
-                encode(&rows, dim, place, &mut group);
+                encode(&Rotation::new(dim), &rows, dim, place, &mut group);
             }
             let query = CodedQuery::new(&seed[900 - dim..]);
             let (fast, slow) = (fastest()(&query, &group), portable(&query, &group));

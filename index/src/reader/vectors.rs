@@ -1,12 +1,12 @@
 //! Photos by vectors: by one of a text or a picture, or by all those of another photo.
 
-use super::IndexReader;
-use crate::coarse::CodedQuery;
+use super::{IndexReader, allowed::Allowed};
+use crate::coarse::{Ask, CodedQuery};
 use crate::document::{DocId, Matrix};
 use crate::error::{SearchError, StoreResult};
 use crate::nearest::Nearest;
 use crate::query::Filter;
-use crate::segments::NumberSet;
+use crate::segments::SegmentReader;
 use crate::text::PhotoSlot;
 use crate::vectors::Query;
 
@@ -33,14 +33,49 @@ impl IndexReader {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<(DocId, f32)>, SearchError> {
+        let found = self.nearest_to(&[(self.sample(query)?, filter)], limit)?.concat();
+        self.nearest().verify(&found)?;
+        Ok(without_slots(found))
+    }
+
+    /// As [`IndexReader::by_vector`] for several vectors, each with its filter: a list for each.
+    /// They share the time that it takes to get the codes from memory.
+    ///
+    /// Whether the records of the photos are whole is not looked at: this is for those who rank a
+    /// thousand, show a few, and ask for these with [`IndexReader::verify`].
+    ///
+    /// # Errors
+    ///
+    /// See [`IndexReader::by_vector`]; damage of a record is none.
+    pub fn rank_by_vectors(
+        &self,
+        asked: &[(Vec<f32>, Filter)],
+        limit: usize,
+    ) -> Result<Vec<Vec<(DocId, f32)>>, SearchError> {
+        let samples: Result<Vec<(Sample<'_>, &Filter)>, SearchError> =
+            asked.iter().map(|(query, filter)| Ok((self.sample(query)?, filter))).collect();
+        let found = self.nearest_to(&samples?, limit)?;
+        Ok(found.into_iter().map(without_slots).collect())
+    }
+
+    /// Verifies the record of a photo's image-text vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::UnknownDoc`] without such a photo, [`SearchError::Corrupt`] if its record
+    /// is not what was written.
+    pub fn verify(&self, doc: DocId) -> Result<(), SearchError> {
+        Ok(self.segments.verify_embedding(self.slot(doc)?)?)
+    }
+
+    fn sample<'a>(&self, query: &'a [f32]) -> Result<Sample<'a>, SearchError> {
         let (expected, found) = (self.spec.embedding_dim, query.len());
         if expected != found {
             let model = self.spec.name.clone();
             return Err(SearchError::Dimension { model, expected, found });
         }
         let prepared = Query::new(query).ok_or(SearchError::NoDirection)?;
-        let cosines = |slots: &[u64]| self.segments.best_cosines(&prepared, slots);
-        self.best_of(cosines, || vec![CodedQuery::new(query)], filter, limit)
+        Ok(Sample::Vector { prepared, vector: query })
     }
 
     /// The best `limit` photos that pass `filter` by the mean, over all rows, of the cosine
@@ -74,45 +109,67 @@ impl IndexReader {
                 found: count(rows.rows, rows.dim),
             });
         }
-        let queries: Vec<Option<Query>> =
+        let prepared: Vec<Option<Query>> =
             (0..rows.rows).map(|row| Query::new(rows.row(row))).collect();
-        if queries.iter().all(Option::is_none) {
+        if prepared.iter().all(Option::is_none) {
             return Err(SearchError::NoDirection);
         }
-        let cosines = |slots: &[u64]| self.segments.mean_cosines(&queries, slots);
-        self.best_of(cosines, || CodedQuery::of_rows(rows), filter, limit)
+        let sample = Sample::Rows { prepared, rows };
+        let found = self.nearest_to(&[(sample, filter)], limit)?.concat();
+        self.nearest().verify(&found)?;
+        Ok(without_slots(found))
     }
 
-    /// The best `limit` photos that pass `filter` by what `cosines` returns for their slots; in a
-    /// large collection of those that the codes propose for `coded`.
-    fn best_of(
+    /// For each sample the best `limit` photos that pass its filter; in a large collection the
+    /// best of those that the codes propose.
+    fn nearest_to(
         &self,
-        cosines: impl Fn(&[u64]) -> Vec<f32>,
-        coded: impl FnOnce() -> Vec<CodedQuery>,
-        filter: &Filter,
+        samples: &[(Sample<'_>, &Filter)],
         limit: usize,
-    ) -> Result<Vec<(DocId, f32)>, SearchError> {
+    ) -> Result<Vec<Vec<(PhotoSlot, f32)>>, SearchError> {
         let nearest = self.nearest();
-        let passing = if filter.is_empty() { None } else { Some(self.text.passing(filter)?) };
-        let count = passing.as_ref().map_or(self.counts().photos, |passing| passing.count());
-        let Some(codes) = nearest.codes(count, limit) else {
-            return Ok(match passing {
-                None => nearest.exact(cosines, self.all_photos()?, limit)?,
-                Some(passing) => nearest.exact(cosines, &self.text.photos_of(&passing)?, limit)?,
-            });
+        let exact = |sample: &Sample<'_>, photos: &[PhotoSlot]| {
+            nearest.exact(|slots| sample.cosines(&self.segments, slots), photos, limit)
         };
-        let (photos, coded) = (self.all_photos()?, coded());
-        let candidates = match passing {
-            None => nearest.candidates(codes, &coded, self.all_slots(photos), photos),
-            Some(passing) => {
-                let (slots, docs) = self.text.sets_of(&passing)?;
-                let mut candidates = nearest.candidates(codes, &coded, &slots, photos);
-                // Of copies, which share a slot, some may pass and others not.
-                candidates.retain(|photo| docs.contains(photo.doc.0));
-                candidates
+        let mut found: Vec<Vec<(PhotoSlot, f32)>> = vec![Vec::new(); samples.len()];
+        let mut coarse = None;
+        // Places of those that ask the codes, with what they may find; none: everything.
+        let mut asking: Vec<(usize, Option<Allowed>)> = Vec::new();
+        for (at, (sample, filter)) in samples.iter().enumerate() {
+            let passing = if filter.is_empty() { None } else { Some(self.text.passing(filter)?) };
+            let count = passing.as_ref().map_or(self.counts().photos, |passing| passing.count());
+            let codes = nearest.codes(count, limit);
+            match (codes, passing) {
+                (None, None) => found[at] = exact(sample, self.all_photos()?),
+                (None, Some(passing)) => {
+                    found[at] = exact(sample, &self.text.photos_of(&passing)?);
+                }
+                (Some(codes), passing) => {
+                    coarse = Some(codes);
+                    let photos = self.all_photos()?;
+                    let allowed = passing.map(|passing| self.allowed(&passing, photos));
+                    asking.push((at, allowed.transpose()?));
+                }
             }
-        };
-        Ok(nearest.exact(cosines, &candidates, limit)?)
+        }
+        let Some(codes) = coarse else { return Ok(found) };
+        let photos = self.all_photos()?;
+        let all = &self.all_slots(photos).all;
+        let asks: Vec<Ask<'_>> = asking
+            .iter()
+            .map(|(at, allowed)| Ask {
+                queries: samples[*at].0.coded(),
+                allowed: allowed.as_ref().map_or(all, |allowed| &allowed.slots),
+            })
+            .collect();
+        let candidates = nearest.candidates(codes, &asks, photos);
+        for ((at, allowed), mut candidates) in asking.iter().zip(candidates) {
+            if let Some(allowed) = allowed {
+                candidates.retain(|photo| allowed.holds(photo));
+            }
+            found[*at] = exact(&samples[*at].0, &candidates);
+        }
+        Ok(found)
     }
 
     fn nearest(&self) -> Nearest<'_> {
@@ -128,14 +185,34 @@ impl IndexReader {
         let photos = self.text.photos(&Filter::default())?;
         Ok(self.photos.get_or_init(|| photos))
     }
+}
 
-    fn all_slots(&self, photos: &[PhotoSlot]) -> &NumberSet {
-        self.slots.get_or_init(|| {
-            let mut slots = NumberSet::new(self.text.snapshot().slots);
-            for photo in photos {
-                slots.insert(photo.slot);
-            }
-            slots
-        })
+/// What photos are compared with.
+enum Sample<'a> {
+    /// A text or a picture: the nearest row of a photo counts.
+    Vector { prepared: Query, vector: &'a [f32] },
+    /// Another photo: row is compared with row.
+    Rows { prepared: Vec<Option<Query>>, rows: &'a Matrix },
+}
+
+impl Sample<'_> {
+    /// The score of the photo in each of `slots`, in their order.
+    fn cosines(&self, segments: &SegmentReader, slots: &[u64]) -> Vec<f32> {
+        match self {
+            Self::Vector { prepared, .. } => segments.best_cosines(prepared, slots),
+            Self::Rows { prepared, .. } => segments.mean_cosines(prepared, slots),
+        }
     }
+
+    /// The queries over which the estimates are summed.
+    fn coded(&self) -> Vec<CodedQuery> {
+        match self {
+            Self::Vector { vector, .. } => vec![CodedQuery::new(vector)],
+            Self::Rows { rows, .. } => CodedQuery::of_rows(rows),
+        }
+    }
+}
+
+fn without_slots(found: Vec<(PhotoSlot, f32)>) -> Vec<(DocId, f32)> {
+    found.into_iter().map(|(photo, score)| (photo.doc, score)).collect()
 }

@@ -200,7 +200,7 @@ impl SegmentReader {
 }
 
 /// A set of slots, or of other numbers below a known one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NumberSet(Vec<u64>);
 
 impl NumberSet {
@@ -213,6 +213,13 @@ impl NumberSet {
     pub(crate) fn insert(&mut self, number: u64) {
         if let Some(word) = self.0.get_mut((number / 64) as usize) {
             *word |= 1 << (number % 64);
+        }
+    }
+
+    /// Takes a number away.
+    pub(crate) fn remove(&mut self, number: u64) {
+        if let Some(word) = self.0.get_mut((number / 64) as usize) {
+            *word &= !(1 << (number % 64));
         }
     }
 

@@ -31,7 +31,7 @@ impl Bits {
         self.0[id as usize / 64] >> (id % 64) & 1 == 1
     }
 
-    fn retain(&mut self, other: &Self, when: bool) {
+    pub(super) fn retain(&mut self, other: &Self, when: bool) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word &= if when { *other } else { !*other };
         }

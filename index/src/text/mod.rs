@@ -22,7 +22,7 @@ use crate::document::Counts;
 use crate::error::{StoreError, StoreResult};
 use crate::segments::Gone;
 
-pub(crate) use reader::{PhotoSlot, TextReader};
+pub(crate) use reader::{Passing, PhotoSlot, TextReader};
 pub(crate) use schema::PhotoText;
 pub(crate) use writer::TextWriter;
 

@@ -1,16 +1,16 @@
 //! Reading one generation of the text index.
 
 mod cameras;
+mod passing;
 
 use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use rayon::prelude::*;
 use tantivy::directory::{Directory, META_LOCK};
 use tantivy::index::SegmentComponent;
 use tantivy::query::EnableScoring;
@@ -27,8 +27,8 @@ use super::{Snapshot, guard, spelling, words};
 use crate::document::{DocId, Failure, StoredPhoto};
 use crate::error::{StoreError, StoreResult};
 use crate::query::{Filter, Term};
-use crate::segments::NumberSet;
 use crate::top::Top;
+pub(crate) use passing::Passing;
 
 /// How often opening is tried again while a writer commits: each try takes milliseconds, and
 /// so does each commit.
@@ -64,17 +64,6 @@ pub(crate) struct PhotoSlot {
     pub(crate) doc: DocId,
 }
 
-/// The photos that pass a filter.
-#[derive(Debug)]
-pub(crate) struct Passing(Vec<Bits>);
-
-impl Passing {
-    /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(Bits::count).sum()
-    }
-}
-
 /// One generation of the text index.
 pub(crate) struct TextReader {
     searcher: Searcher,
@@ -82,8 +71,8 @@ pub(crate) struct TextReader {
     folder: PathBuf,
     snapshot: Snapshot,
     everything: OnceLock<Vec<Bits>>,
-    /// The last filter, and what passes it.
-    last: Mutex<Option<(Filter, Arc<Passing>)>>,
+    /// What passes the filters that were asked for last.
+    filters: Mutex<Vec<(Filter, Arc<Passing>)>>,
 }
 
 impl TextReader {
@@ -117,7 +106,7 @@ impl TextReader {
                     folder: folder.to_owned(),
                     snapshot,
                     everything: OnceLock::new(),
-                    last: Mutex::new(None),
+                    filters: Mutex::new(Vec::new()),
                 });
             }
             thread::sleep(PAUSE);
@@ -134,89 +123,6 @@ impl TextReader {
     fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         let (searcher, fields) = (&self.searcher, &self.fields);
         searcher.segment_readers().iter().map(move |reader| Segment { searcher, reader, fields })
-    }
-
-    /// The photos that pass `filter`.
-    pub(crate) fn passing(&self, filter: &Filter) -> StoreResult<Arc<Passing>> {
-        // A query asks for words and for meaning, both with its filter.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, passing)) = last.as_ref().filter(|(known, _)| known == filter) {
-            return Ok(passing.clone());
-        }
-        let everything = self.everything()?;
-        let passing = guard(&self.folder, || {
-            let segments = self.segments().zip(everything);
-            let sets = segments.map(|(segment, photos)| segment.passing(photos.clone(), filter));
-            Ok(Arc::new(Passing(sets.collect::<tantivy::Result<_>>()?)))
-        })?;
-        *last = Some((filter.clone(), passing.clone()));
-        Ok(passing)
-    }
-
-    /// Every photo, a set for each segment.
-    fn everything(&self) -> StoreResult<&[Bits]> {
-        if let Some(everything) = self.everything.get() {
-            return Ok(everything);
-        }
-        let sets = guard(&self.folder, || self.segments().map(Segment::photos).collect())?;
-        Ok(self.everything.get_or_init(|| sets))
-    }
-
-    /// Calls `each` with every photo of `passing`.
-    fn each_photo(&self, passing: &Passing, mut each: impl FnMut(PhotoSlot)) -> StoreResult<()> {
-        let mut beyond = None;
-        guard(&self.folder, || {
-            for (segment, passing) in self.searcher.segment_readers().iter().zip(&passing.0) {
-                let columns = segment.fast_fields();
-                let docs = columns.column_opt::<u64>(DOC)?;
-                let slots = columns.column_opt::<u64>(SLOT)?;
-                let (Some(docs), Some(slots)) = (docs, slots) else { continue };
-                for id in passing.iter() {
-                    let (Some(slot), Some(doc)) = (slots.first(id), docs.first(id)) else {
-                        continue;
-                    };
-                    if self.snapshot.has_record(slot) {
-                        each(PhotoSlot { slot, doc: DocId(doc) });
-                    } else {
-                        beyond = Some(slot);
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        match beyond {
-            None => Ok(()),
-            Some(slot) => {
-                let slots = self.snapshot.slots;
-                let what = format!("it names slot {slot} of {slots}, which has no record");
-                Err(StoreError::rewritable(&self.folder, what))
-            }
-        }
-    }
-
-    /// The photos that pass `filter`, by slot.
-    pub(crate) fn photos(&self, filter: &Filter) -> StoreResult<Vec<PhotoSlot>> {
-        let passing = self.passing(filter)?;
-        self.photos_of(&passing)
-    }
-
-    /// The photos of `passing`, by slot.
-    pub(crate) fn photos_of(&self, passing: &Passing) -> StoreResult<Vec<PhotoSlot>> {
-        let mut photos = Vec::with_capacity(passing.count() as usize);
-        self.each_photo(passing, |photo| photos.push(photo))?;
-        photos.par_sort_unstable();
-        Ok(photos)
-    }
-
-    /// The slots and the numbers of the photos of `passing`.
-    pub(crate) fn sets_of(&self, passing: &Passing) -> StoreResult<(NumberSet, NumberSet)> {
-        let mut slots = NumberSet::new(self.snapshot.slots);
-        let mut docs = NumberSet::new(self.snapshot.next_doc);
-        self.each_photo(passing, |photo| {
-            slots.insert(photo.slot);
-            docs.insert(photo.doc.0);
-        })?;
-        Ok((slots, docs))
     }
 
     /// The photos that pass `filter`, newest first; those without a date come last, equals by

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use tantivy::directory::{Directory, META_LOCK};
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, PreparedCommit};
 use tantivy::{Index, IndexWriter, Term};
 
 use super::directory::{DRAFT_SUFFIX, META_FILE, TextDirectory};
@@ -133,18 +133,39 @@ impl TextWriter {
         explain(&self.directory, added)
     }
 
+    /// Writes the files of everything added; nobody sees them before they are published, and only
+    /// then are documents marked that were removed.
+    pub(crate) fn prepare(&mut self) -> StoreResult<PreparedText<'_>> {
+        let (folder, directory) = (self.folder.clone(), self.directory.clone());
+        let writer = self.writer()?;
+        let prepared = explain(&directory, guard(&folder, || writer.prepare_commit()))?;
+        Ok(PreparedText { prepared, folder, directory })
+    }
+
     /// Publishes everything added and removed as the generation of `snapshot`, durably.
     pub(crate) fn commit(&mut self, snapshot: &Snapshot) -> StoreResult<()> {
-        let folder = self.folder.clone();
+        self.prepare()?.publish(snapshot)
+    }
+}
+
+/// Files of documents that no commit names yet.
+pub(crate) struct PreparedText<'a> {
+    prepared: PreparedCommit<'a>,
+    folder: PathBuf,
+    directory: TextDirectory,
+}
+
+impl PreparedText<'_> {
+    /// Publishes them, and what was removed, as the generation of `snapshot`, durably.
+    pub(crate) fn publish(self, snapshot: &Snapshot) -> StoreResult<()> {
+        let Self { mut prepared, folder, directory } = self;
         let payload = snapshot.to_payload();
         let payload = payload.map_err(|error| StoreError::io(&folder)(error.into()))?;
-        let writer = self.writer()?;
         let committed = guard(&folder, || {
-            let mut commit = writer.prepare_commit()?;
-            commit.set_payload(&payload);
-            commit.commit()
+            prepared.set_payload(&payload);
+            prepared.commit()
         });
-        explain(&self.directory, committed.map(|_| ()))
+        explain(&directory, committed.map(|_| ()))
     }
 }
 

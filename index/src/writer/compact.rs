@@ -84,6 +84,9 @@ impl IndexWriter {
 
     /// The segments of whose records at least the share `least` is unused.
     fn sparse_segments(&self, least: f64) -> StoreResult<Vec<Sparse>> {
+        if !self.may_have_sparse(least) {
+            return Ok(Vec::new());
+        }
         let slots = self.catalog.state().next_slot;
         let mut living = vec![0_u64; segments_of(slots).count()];
         for content in self.catalog.contents() {
@@ -121,6 +124,21 @@ impl IndexWriter {
             sparse.rotate_right(1);
         }
         Ok(sparse)
+    }
+
+    /// Whether a segment can have the share `least` of unused records. To find out which one has
+    /// takes a walk over all contents, which an index with next to no gaps is spared.
+    fn may_have_sparse(&self, least: f64) -> bool {
+        let state = self.catalog.state();
+        let Some(contents) = state.contents else { return true };
+        let slots = state.next_slot;
+        let sizes: Vec<u64> = segments_of(slots)
+            .filter(|segment| !state.gone.contains(*segment))
+            .map(|segment| records_of(segment, slots))
+            .collect();
+        let unused = sizes.iter().sum::<u64>().saturating_sub(contents);
+        let smallest = sizes.into_iter().min().unwrap_or(0);
+        unused > 0 && unused as f64 >= least * smallest as f64
     }
 
     /// Stages that what lives in a segment lies elsewhere, and that the segment is gone.
