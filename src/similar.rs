@@ -125,7 +125,8 @@ pub fn similar(
         Original::Indexed(photo) => (photo.hash, reader.embedding(photo.doc)?, Some(photo.doc)),
         Original::File(path) => {
             let vlm = vlm.ok_or(FindError::NoModel)?;
-            check_model(reader.spec(), vlm.spec())?;
+            let Some(spec) = reader.bound_to() else { return Ok(Vec::new()) };
+            check_model(spec, vlm.spec())?;
             let (hash, rows) = look_at(path, vlm)?;
             // What the index has of this path is what the file was before.
             (hash, rows, reader.find_path(path)?)

@@ -64,7 +64,7 @@ pub(crate) fn run(
     let folder = folders::index(globals)?;
     let mut findings = vec![check_device(globals)];
     let index = IndexReader::open(&folder);
-    let made_by = index.as_ref().ok().map(|reader| reader.spec().clone());
+    let made_by = index.as_ref().ok().and_then(|reader| reader.bound_to().cloned());
     findings.push(check_model(globals, made_by.as_ref()));
     findings.extend(check_index(index));
     findings.push(check_space(&folder));

@@ -54,7 +54,8 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
     let folder = folders::index(globals)?;
-    let spec = IndexReader::open(&folder).map_err(open::explain_open)?.spec().clone();
+    // That there is no index is told before anything is said of the file.
+    IndexReader::open(&folder).map_err(open::explain_open)?;
     let mut lines: Box<dyn BufRead> = if args.file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -62,7 +63,8 @@ pub(crate) fn run(
         let cannot = || format!("cannot read `{}`", args.file.display());
         Box::new(BufReader::new(file.with_context(cannot)?))
     };
-    let mut writer = IndexWriter::open(&folder, &spec).map_err(open::explain_open)?;
+    let mut writer = IndexWriter::open_existing(&folder).map_err(open::explain_open)?;
+    let model = writer.spec().name.clone();
     let by = if args.by_path { Match::Path } else { Match::Content };
     let options = RestoreOptions { by, overwrite: args.overwrite, dry_run: args.dry_run };
     let names_all = globals.verbose > 0;
@@ -82,7 +84,7 @@ pub(crate) fn run(
         }
     })
     .map_err(explain)?;
-    tell(&restored, args.dry_run, &spec.name, printer);
+    tell(&restored, args.dry_run, &model, printer);
     if restored.bad > 0 {
         return Ok(Outcome::Failed);
     }

@@ -105,7 +105,7 @@ pub(crate) fn run(
         return upkeep::rebuild(&folder, printer);
     }
     // The model of the index goes on with it, whichever else is installed.
-    let made_by = IndexReader::open(&folder).ok().map(|reader| reader.spec().clone());
+    let made_by = IndexReader::open(&folder).ok().and_then(|reader| reader.bound_to().cloned());
     let mut vlm = open::open_bundle(globals, made_by.as_ref(), printer)?;
     check_parts(vlm.spec())?;
     let can_caption = vlm.config().language.is_some();

@@ -123,7 +123,7 @@ pub(crate) fn run(
     check_sides(&query, weights)?;
     let asks_model = weights.meaning > 0.0 && (query.has_words() || pictures.need_model());
     let mut vlm = if asks_model {
-        Some(open::open_model(globals, Some(reader.spec()), printer)?)
+        Some(open::open_model(globals, reader.bound_to(), printer)?)
     } else {
         None
     };

@@ -64,7 +64,7 @@ pub(crate) fn run(
         find(&reader, named.subject(), Path::new(&photo)).map_err(|it| explain(&named, it))?;
     let mut vlm = match original {
         Original::Indexed(_) => None,
-        Original::File(_) => Some(open::open_model(globals, Some(reader.spec()), printer)?),
+        Original::File(_) => Some(open::open_model(globals, reader.bound_to(), printer)?),
     };
     let vlm = vlm.as_mut().map(|vlm| &mut **vlm as &mut dyn Vlm);
     let HitArgs { top, min_score, listing } = &args.found;

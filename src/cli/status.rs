@@ -30,7 +30,8 @@ struct JsonStatus<'a> {
     captioned: u64,
     failed: u64,
     bytes: u64,
-    model: JsonModel<'a>,
+    /// None before the first photo.
+    model: Option<JsonModel<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +67,7 @@ fn print_status_as_json(
     reader: &IndexReader,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
-    let (counts, spec) = (reader.counts(), reader.spec());
+    let counts = reader.counts();
     let status = JsonStatus {
         index: &folder.to_string_lossy(),
         generation: reader.generation(),
@@ -74,7 +75,9 @@ fn print_status_as_json(
         captioned: counts.captioned,
         failed: counts.failed,
         bytes: size_on_disk(folder),
-        model: JsonModel { name: &spec.name, fingerprint: &spec.fingerprint },
+        model: reader
+            .bound_to()
+            .map(|spec| JsonModel { name: &spec.name, fingerprint: &spec.fingerprint }),
     };
     Ok(print_json(printer, &status)?)
 }
@@ -91,7 +94,11 @@ fn print_status(folder: &Path, reader: &IndexReader, printer: &mut Printer) -> a
     let waiting = counts.photos.saturating_sub(counts.captioned);
     let stdout = printer.stdout();
     writeln!(stdout, " {place}")?;
-    writeln!(stdout, "model     {} {fingerprint}", spec.name)?;
+    if reader.bound_to().is_some() {
+        writeln!(stdout, "model     {} {fingerprint}", spec.name)?;
+    } else {
+        writeln!(stdout, "model     that of the first photo")?;
+    }
     writeln!(stdout, "embedded  {}", units::counted(counts.photos, "photo", "photos"))?;
     writeln!(
         stdout,

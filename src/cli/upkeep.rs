@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tinyfind_index::{CatalogCheck, CheckReport, Compaction, IndexCheck, IndexReader, IndexWriter};
+use tinyfind_index::{CatalogCheck, CheckReport, Compaction, IndexCheck, IndexWriter};
 
 use super::globals::Globals;
 use super::hits::print_json;
@@ -156,8 +156,7 @@ pub(super) fn compact(
     globals: &Globals,
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
-    let spec = IndexReader::open(folder).map_err(open::explain_open)?.spec().clone();
-    let mut writer = IndexWriter::open(folder, &spec).map_err(open::explain_open)?;
+    let mut writer = IndexWriter::open_existing(folder).map_err(open::explain_open)?;
     let mut progress = Progress::new(globals);
     let cancel = cancel_on_signal(progress.speaker().clone())?;
     let done = give_back(&mut writer, ASKED_FOR, &mut progress, &cancel, printer)?;

@@ -1,6 +1,6 @@
 //! The search: from a query to a ranking of photos.
 //!
-//! Words ([BM25](IndexReader::by_words)) and meaning ([cosine](IndexReader::by_vector)) each
+//! Words ([BM25](IndexReader::by_words)) and meaning ([cosine](IndexReader::rank_by_vectors)) each
 //! make a list; reciprocal rank fusion makes one ranking of the two. The first [`CANDIDATES`] of
 //! a list take part in the fusion, however few photos are asked for, so the best 5 are always
 //! the first 5 of the best 50. Photos beyond follow by their rank in the one list or the other.
@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use tinyfind_index::{
     Clause, ContentHash, DocId, Filter, IndexReader, ModelSpec, PhotoMetadata, Term,
 };
@@ -182,30 +183,23 @@ pub fn search(
     }
     let limit = options.top.max(CANDIDATES);
     let weights = options.weights;
-    let mut lists = Lists { weights, ..Lists::default() };
+    let vectors =
+        if weights.meaning > 0.0 { vectors(reader, vlm, query, pictures)? } else { Vec::new() };
+    let asks_words = weights.words > 0.0 && query.has_words();
+    let (words, meaning) = rayon::join(
+        || asks_words.then(|| Words::find(reader, query, limit)).transpose(),
+        || by_meaning(reader, &vectors, limit),
+    );
+    let mut lists = Lists { meaning: meaning?, weights, ..Lists::default() };
     let mut respelt = Vec::new();
-    if weights.words > 0.0 && query.has_words() {
-        let mut asked: Vec<(Vec<Term>, Filter)> =
-            query.alternatives().iter().map(|it| (without(it.terms()), it.filter())).collect();
-        let mut words = by_words(reader, &asked, limit)?;
-        if words.is_empty() {
-            respelt = respell(reader, &mut asked)?;
-            if !respelt.is_empty() {
-                words = by_words(reader, &asked, limit)?;
-            }
-            if words.is_empty() {
-                respelt.clear();
-            }
-            // A guess does not outdo what the words that were written mean.
-            if !respelt.is_empty() {
-                lists.weights.words *= GUESSED;
-            }
-            marked.extend(respelt.iter().map(|(_, word)| Term::Word(word.clone())));
+    if let Some(words) = words? {
+        // A guess does not outdo what the words that were written mean.
+        if !words.respelt.is_empty() {
+            lists.weights.words *= GUESSED;
         }
-        lists.words = Some(words);
-    }
-    if weights.meaning > 0.0 {
-        lists.meaning = by_meaning(reader, vlm, query, pictures, limit)?;
+        marked.extend(words.respelt.iter().map(|(_, word)| Term::Word(word.clone())));
+        lists.words = Some(words.ranking);
+        respelt = words.respelt;
     }
     let only_fields = query.alternatives().iter().filter(|it| it.is_filter());
     let only_fields: Vec<Filter> = only_fields.map(query::Alternative::filter).collect();
@@ -219,13 +213,40 @@ pub fn search(
     Ok(Found { hits, respelt })
 }
 
+/// What words alone find.
+struct Words {
+    ranking: Ranking,
+    /// Words that no photo holds, each with the one that was looked for in its place.
+    respelt: Vec<(String, String)>,
+}
+
+impl Words {
+    /// The best by the words of `query` or, where they find nothing, by those spelt like them.
+    fn find(reader: &IndexReader, query: &Query, limit: usize) -> Result<Self, FindError> {
+        let mut asked: Vec<(Vec<Term>, Filter)> =
+            query.alternatives().iter().map(|it| (without(it.terms()), it.filter())).collect();
+        let mut ranking = by_words(reader, &asked, limit)?;
+        let mut respelt = Vec::new();
+        if ranking.is_empty() {
+            respelt = respell(reader, &mut asked)?;
+            if !respelt.is_empty() {
+                ranking = by_words(reader, &asked, limit)?;
+            }
+            if ranking.is_empty() {
+                respelt.clear();
+            }
+        }
+        Ok(Self { ranking, respelt })
+    }
+}
+
 /// The best by words of any of the alternatives, given as terms and filter.
 fn by_words(
     reader: &IndexReader,
     asked: &[(Vec<Term>, Filter)],
     limit: usize,
 ) -> Result<Ranking, FindError> {
-    let rankings = asked.iter().filter(|(terms, _)| !terms.is_empty());
+    let rankings = asked.par_iter().filter(|(terms, _)| !terms.is_empty());
     let rankings: Result<Vec<Ranking>, _> =
         rankings.map(|(terms, filter)| reader.by_words(terms, filter, limit)).collect();
     Ok(merge(rankings?, limit))
@@ -249,26 +270,38 @@ fn respell(
     Ok(respelt)
 }
 
-/// The best by meaning of any of the alternatives with words or photos; `None` where there is
-/// nothing to compare them with.
-fn by_meaning(
+/// What the alternatives with words or photos are compared by, each with its filter; nothing where
+/// the index holds no photo.
+fn vectors(
     reader: &IndexReader,
     mut vlm: Option<&mut dyn Vlm>,
     query: &Query,
     pictures: &Pictures,
-    limit: usize,
-) -> Result<Option<Ranking>, FindError> {
+) -> Result<Vec<(Vec<f32>, Filter)>, FindError> {
+    let Some(spec) = reader.bound_to() else { return Ok(Vec::new()) };
     if let Some(vlm) = &vlm {
-        check_model(reader.spec(), vlm.spec())?;
+        check_model(spec, vlm.spec())?;
     }
-    let mut rankings = Vec::new();
+    let mut vectors = Vec::new();
     for alternative in query.alternatives() {
         let vlm = vlm.as_mut().map(|vlm| &mut **vlm as &mut dyn Vlm);
         if let Some(vector) = pictures::vector(reader, vlm, alternative, pictures)? {
-            rankings.push(reader.by_vector(&vector, &alternative.filter(), limit)?);
+            vectors.push((vector, alternative.filter()));
         }
     }
-    Ok(if rankings.is_empty() { None } else { Some(merge(rankings, limit)) })
+    Ok(vectors)
+}
+
+/// The best by any of `vectors`; `None` where there are none.
+fn by_meaning(
+    reader: &IndexReader,
+    vectors: &[(Vec<f32>, Filter)],
+    limit: usize,
+) -> Result<Option<Ranking>, FindError> {
+    if vectors.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(merge(reader.rank_by_vectors(vectors, limit)?, limit)))
 }
 
 /// The head of a ranking with all that a hit shows.
@@ -282,6 +315,11 @@ pub(crate) fn hits(
     let good = ranked.take_while(|(_, score)| *score >= options.min_score).take(options.top);
     let mut hits = Vec::new();
     for (doc, score) in good {
+        let scores = scores.get(&doc).copied().unwrap_or_default();
+        if scores.meaning.is_some() {
+            // Of a ranking by meaning only what is shown has to be whole.
+            reader.verify(doc)?;
+        }
         let photo = reader.photo(doc)?.ok_or(tinyfind_index::SearchError::UnknownDoc { doc })?;
         let highlights = match &photo.caption {
             Some(caption) => reader.highlight(marked, caption),
@@ -297,7 +335,7 @@ pub(crate) fn hits(
             highlights,
             snippets: snippet::snippets(reader, marked, &photo.metadata),
             metadata: photo.metadata,
-            scores: scores.get(&doc).copied().unwrap_or_default(),
+            scores,
         });
     }
     Ok(hits)
@@ -507,6 +545,28 @@ mod tests {
         assert_eq!(ask("+a.png").unwrap(), 3);
         assert!(matches!(ask("red +a.png"), Err(FindError::NoModel)));
         assert!(matches!(ask("+a.png -a.png"), Err(FindError::Index(_))));
+    }
+
+    #[test]
+    fn damage_of_a_photo_is_told_where_it_would_be_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(three(folder.path()));
+        let file = folder.path().join("segments/0.vectors.seg");
+        let mut bytes = std::fs::read(&file).unwrap();
+        // The record of the last photo, the green one.
+        let middle = bytes.len() - (bytes.len() - 64) / 6;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let reader = IndexReader::open(folder.path()).unwrap();
+        let ask = |top| {
+            let query: Query = "red".parse().unwrap();
+            let mut vlm = FakeVlm::default();
+            search(&reader, Some(&mut vlm), &query, &Pictures::default(), options(top, 0.0))
+        };
+        let seen = ask(1).unwrap();
+        assert_eq!(names(&seen.hits), ["b"]);
+        let error = ask(3).unwrap_err();
+        assert!(matches!(&error, FindError::Index(tinyfind_index::SearchError::Corrupt { .. })));
     }
 
     #[test]

@@ -302,7 +302,7 @@ fn an_index_works_with_the_model_that_made_it_and_refuses_others() {
 #[test]
 fn without_a_model_the_built_in_one_is_used_and_says_what_it_knows() {
     let env = Env::new();
-    std::fs::create_dir(env.home().join("photos")).unwrap();
+    paint(&env, "red.png", [220, 20, 20]);
     let run = env.run("index photos");
     assert_eq!(run.code(), 0, "{}", run.text());
     for word in ["`nano` knows drawn scenes only", "tinyfind model pull"] {
@@ -314,6 +314,24 @@ fn without_a_model_the_built_in_one_is_used_and_says_what_it_knows() {
     let run = env.run("index photos");
     assert_eq!(run.code(), 0, "{}", run.text());
     assert!(run.stderr().contains("it made this index"), "{}", run.text());
+}
+
+#[test]
+fn an_index_without_a_photo_is_of_the_model_that_comes_next() {
+    let env = Env::new();
+    std::fs::create_dir(env.home().join("photos")).unwrap();
+    assert_eq!(env.run("index photos").code(), 0);
+    assert!(env.run("status").stdout().contains("that of the first photo"));
+    assert!(env.run("status --json").stdout().contains("\"model\":null"));
+    install(&env, 3, "tinygpt-v-stage3");
+    // Nothing is found in it, by whichever model.
+    assert_eq!(env.run("search red").code(), 1);
+    paint(&env, "red.png", [220, 20, 20]);
+    let run = env.run("index photos");
+    assert_eq!(run.code(), 0, "{}", run.text());
+    assert!(!run.stderr().contains("nano"), "{}", run.text());
+    assert!(env.run("status").stdout().contains("tinygpt-v-stage3"));
+    assert_eq!(env.run("search red").code(), 0);
 }
 
 #[test]
