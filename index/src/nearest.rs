@@ -10,8 +10,9 @@ use crate::error::StoreResult;
 use crate::segments::SegmentReader;
 use crate::text::PhotoSlot;
 
-/// Up to so many bytes of vectors are compared one by one: 16,000 photos with 32 vectors of 256.
-pub(crate) const EXACT_BYTES: u64 = 16_000 * 8384;
+/// Up to so many bytes of vectors are compared one by one: 8,000 photos with 32 vectors of 256. From
+/// there on candidates take less time (`benches/index.rs`).
+pub(crate) const EXACT_BYTES: u64 = 8_000 * 8384;
 /// Photos whose exact scores decide in a larger collection.
 const CANDIDATES: usize = 2048;
 /// Up to so many photos are asked of the candidates; more come from an exact scan.

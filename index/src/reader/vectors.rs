@@ -17,7 +17,7 @@ impl IndexReader {
     /// Scores lie in -1 to 1 and are exact for the stored int8 vectors, that is within 0.01 of
     /// the cosine of the originals. Best first, equal scores by ascending number.
     ///
-    /// Where the vectors of the photos that pass have at most 134 MB (16,000 photos at 32 vectors
+    /// Where the vectors of the photos that pass have at most 67 MB (8,000 photos at 32 vectors
     /// of 256; [`IndexReader::compare_all_up_to`] sets another limit), or more than 1,024 photos
     /// are asked for, every one of them is compared. Else short codes of each photo propose
     /// candidates whose exact scores decide: of the ten best, fewer than one in fifty is missed on
