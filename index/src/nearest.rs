@@ -63,31 +63,6 @@ impl Nearest<'_> {
         candidates.collect()
     }
 
-    /// The best `limit` of `photos` by what `cosines` returns for slots, in their order; best
-    /// first, equal scores by ascending number.
-    ///
-    /// `photos` come by slot, so copies stand side by side and are compared once. Checksums are
-    /// not looked at.
-    pub(crate) fn exact(
-        &self,
-        cosines: impl Fn(&[u64]) -> Vec<f32>,
-        photos: &[PhotoSlot],
-        limit: usize,
-    ) -> Vec<(PhotoSlot, f32)> {
-        let mut slots: Vec<u64> = photos.iter().map(|photo| photo.slot).collect();
-        slots.dedup();
-        let cosines = cosines(&slots);
-        let mut scored = Vec::with_capacity(photos.len());
-        let mut at = 0;
-        for photo in photos {
-            if slots[at] != photo.slot {
-                at += 1;
-            }
-            scored.push((*photo, cosines[at]));
-        }
-        best(scored, limit, |(photo, score)| (photo.doc, *score))
-    }
-
     /// Verifies the records of what was found.
     pub(crate) fn verify(&self, found: &[(PhotoSlot, f32)]) -> StoreResult<()> {
         let mut slots: Vec<u64> = found.iter().map(|(photo, _)| photo.slot).collect();
@@ -95,6 +70,30 @@ impl Nearest<'_> {
         slots.dedup();
         slots.par_iter().try_for_each(|slot| self.segments.verify_embedding(*slot))
     }
+}
+
+/// The best `limit` of `photos` by what `cosines` returns for slots, in their order; best
+/// first, equal scores by ascending number.
+///
+/// `photos` come by slot, so copies stand side by side and are compared once. Checksums are
+/// not looked at.
+pub(crate) fn exact(
+    cosines: impl Fn(&[u64]) -> Vec<f32>,
+    photos: &[PhotoSlot],
+    limit: usize,
+) -> Vec<(PhotoSlot, f32)> {
+    let mut slots: Vec<u64> = photos.iter().map(|photo| photo.slot).collect();
+    slots.dedup();
+    let cosines = cosines(&slots);
+    let mut scored = Vec::with_capacity(photos.len());
+    let mut at = 0;
+    for photo in photos {
+        if slots[at] != photo.slot {
+            at += 1;
+        }
+        scored.push((*photo, cosines[at]));
+    }
+    best(scored, limit, |(photo, score)| (photo.doc, *score))
 }
 
 /// The `limit` best, best first, equal scores by ascending number.

@@ -4,7 +4,7 @@ use super::{IndexReader, allowed::Allowed};
 use crate::coarse::{Ask, CodedQuery};
 use crate::document::{DocId, Matrix};
 use crate::error::{SearchError, StoreResult};
-use crate::nearest::Nearest;
+use crate::nearest::{self, Nearest};
 use crate::query::Filter;
 use crate::segments::SegmentReader;
 use crate::text::PhotoSlot;
@@ -129,7 +129,7 @@ impl IndexReader {
     ) -> Result<Vec<Vec<(PhotoSlot, f32)>>, SearchError> {
         let nearest = self.nearest();
         let exact = |sample: &Sample<'_>, photos: &[PhotoSlot]| {
-            nearest.exact(|slots| sample.cosines(&self.segments, slots), photos, limit)
+            nearest::exact(|slots| sample.cosines(&self.segments, slots), photos, limit)
         };
         let mut found: Vec<Vec<(PhotoSlot, f32)>> = vec![Vec::new(); samples.len()];
         let mut coarse = None;
