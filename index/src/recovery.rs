@@ -168,23 +168,36 @@ pub(crate) fn write_text<'a>(
     catalog: &Catalog,
     changed: impl Iterator<Item = &'a PathBuf>,
 ) -> StoreResult<()> {
-    stage_text(text, catalog, changed)?;
+    for path in changed {
+        text.remove(path)?;
+        stage_path(text, catalog, path)?;
+    }
     text.commit(&snapshot(catalog))
 }
 
-/// Prepares the text of `changed` as the catalogue has it; nobody sees it before a commit.
+/// Prepares the text of `changed` as the catalogue, of which nothing is committed yet, has it;
+/// nobody sees it before a commit.
 pub(crate) fn stage_text<'a>(
     text: &mut TextWriter,
     catalog: &Catalog,
     changed: impl Iterator<Item = &'a PathBuf>,
 ) -> StoreResult<()> {
     for path in changed {
-        text.remove(path)?;
-        if let Some(row) = catalog.path(path)? {
-            add_text(text, catalog, path, &row)?;
+        // The text holds what the catalogue held before. To look in vain for what is to be removed
+        // takes the longer the more segments there are, and most paths are new.
+        if catalog.held(path)? {
+            text.remove(path)?;
         }
+        stage_path(text, catalog, path)?;
     }
     Ok(())
+}
+
+fn stage_path(text: &mut TextWriter, catalog: &Catalog, path: &Path) -> StoreResult<()> {
+    match catalog.path(path)? {
+        Some(row) => add_text(text, catalog, path, &row),
+        None => Ok(()),
+    }
 }
 
 fn add_text(

@@ -79,6 +79,11 @@ impl Catalog {
         self.row(&path_key(key::PATH, path))
     }
 
+    /// Whether the last commit holds a path, whatever is staged.
+    pub(crate) fn held(&self, path: &Path) -> StoreResult<bool> {
+        self.store.is_stored(&path_key(key::PATH, path))
+    }
+
     /// Every path in byte order.
     pub(crate) fn paths(&self) -> impl Iterator<Item = StoreResult<(PathBuf, PathRow)>> + '_ {
         self.store.scan(&[key::PATH]).map(|entry| {

@@ -65,6 +65,11 @@ impl Store {
         Ok(found.map(|value| value.to_vec()))
     }
 
+    /// Whether there is a `key`, staged changes left out.
+    pub(super) fn is_stored(&self, key: &[u8]) -> StoreResult<bool> {
+        self.tree.contains_key(key).map_err(sled_error(&self.path))
+    }
+
     /// Stages `value` for `key`.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.staged.insert(key, Some(value));
@@ -103,10 +108,6 @@ impl Store {
         // size of the file nor the cache of the disk; values in files of their own it flushes
         // nowhere.
         files::sync_tree(&self.path)
-    }
-
-    fn is_stored(&self, key: &[u8]) -> StoreResult<bool> {
-        self.tree.contains_key(key).map_err(sled_error(&self.path))
     }
 
     fn take(&self, step: Step, work: impl FnOnce() -> sled::Result<()>) -> StoreResult<()> {
