@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tinyfind_index::{IndexReader, IndexWriter};
+use tinyfind_index::IndexWriter;
 
 use super::globals::Globals;
 use super::printer::Printer;
@@ -54,8 +54,8 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Outcome> {
     let folder = folders::index(globals)?;
-    // That there is no index is told before anything is said of the file.
-    IndexReader::open(&folder).map_err(open::explain_open)?;
+    // Before the file: that there is no index is told first.
+    let mut writer = IndexWriter::open_existing(&folder).map_err(open::explain_open)?;
     let mut lines: Box<dyn BufRead> = if args.file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -63,7 +63,6 @@ pub(crate) fn run(
         let cannot = || format!("cannot read `{}`", args.file.display());
         Box::new(BufReader::new(file.with_context(cannot)?))
     };
-    let mut writer = IndexWriter::open_existing(&folder).map_err(open::explain_open)?;
     let model = writer.spec().name.clone();
     let by = if args.by_path { Match::Path } else { Match::Content };
     let options = RestoreOptions { by, overwrite: args.overwrite, dry_run: args.dry_run };
