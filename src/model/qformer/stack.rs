@@ -114,8 +114,9 @@ impl Stack {
         xs: &Tensor,
         pass: Pass<'_>,
         kept: &mut Vec<KeysValues>,
+        tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        self.run(xs, pass, Some(kept), &mut Tap::none())
+        self.run(xs, pass, Some(kept), tap)
     }
 
     fn run(

@@ -65,11 +65,20 @@ impl RetrievalQFormer {
     ///
     /// When the device has no room.
     pub fn query(&self, seen: &Seen) -> Result<Queries> {
+        self.query_tapped(seen, &mut Tap::none())
+    }
+
+    /// [`RetrievalQFormer::query`], showing the states `qformer.layer{i}` to `tap`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetrievalQFormer::query`].
+    pub fn query_tapped(&self, seen: &Seen, tap: &mut Tap<'_>) -> Result<Queries> {
         let tokens = self.image.query_tokens.repeat((seen.pictures, 1, 1))?;
         let pictures = Pictures::Seen(&seen.layers);
         let pass = Pass { queries: self.image.queries()?, pictures, ..Pass::default() };
         let mut layers = Vec::new();
-        let hidden = self.text.stack.forward_keeping(&tokens, pass, &mut layers)?;
+        let hidden = self.text.stack.forward_keeping(&tokens, pass, &mut layers, tap)?;
         Ok(Queries { hidden, layers })
     }
 
@@ -80,6 +89,22 @@ impl RetrievalQFormer {
     /// When there are not as many pictures as texts, there is no such picture, or a text is
     /// empty or too long.
     pub fn pairs(&self, seen: &Seen, pictures: &[u32], ids: &[Vec<u32>]) -> Result<Pairs> {
+        self.pairs_tapped(seen, pictures, ids, &mut Tap::none())
+    }
+
+    /// [`RetrievalQFormer::pairs`], showing the states `qformer.layer{i}` of the queries and,
+    /// behind them, of the text to `tap`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetrievalQFormer::pairs`].
+    pub fn pairs_tapped(
+        &self,
+        seen: &Seen,
+        pictures: &[u32],
+        ids: &[Vec<u32>],
+        tap: &mut Tap<'_>,
+    ) -> Result<Pairs> {
         let rows = rows(seen.pictures, pictures, ids.len(), &self.image.query_tokens)?;
         let selected: Vec<Option<KeysValues>>;
         let layers = match rows {
@@ -92,7 +117,7 @@ impl RetrievalQFormer {
                 &selected
             }
         };
-        let xs = self.joint(Pictures::Seen(layers), ids, &mut Tap::none())?;
+        let xs = self.joint(Pictures::Seen(layers), ids, tap)?;
         let n = self.image.queries()?;
         let (queries, text) = (xs.narrow(1, 0, n)?, xs.narrow(1, n, xs.dim(1)? - n)?);
         Ok(Pairs { logits: self.matched(&queries)?, queries, text })
