@@ -29,7 +29,7 @@ mod tests;
 pub use graph::{Relation, Scene, Split, Thing};
 pub use held_out::{is_held_out_pair, is_held_out_triple};
 pub use language::{
-    Caption, CaptionPlan, Drill, Edit, EditKind, Fact, Mention, Question, QuestionKind, Statement,
-    corpus_words, dialogue, drills, edits, parse_caption, questions,
+    Caption, CaptionPlan, Drill, Edit, EditKind, Fact, Mention, Question, QuestionKind, Scrambled,
+    Statement, corpus_words, dialogue, drills, edits, parse_caption, questions, scrambled,
 };
 pub use names::{Colour, Kind, Setting, Size, Style, TimeOfDay, Weather};

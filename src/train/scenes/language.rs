@@ -21,7 +21,7 @@ use std::ops::Range;
 pub use captions::CaptionPlan;
 pub use dialogue::dialogue;
 pub use drills::{Drill, drills};
-pub use edits::{Edit, EditKind, edits};
+pub use edits::{Edit, EditKind, Scrambled, edits, scrambled};
 pub use questions::{Question, QuestionKind, questions};
 pub use statement::{Statement, parse_caption};
 pub use vocabulary::corpus_words;

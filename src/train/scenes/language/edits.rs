@@ -76,6 +76,58 @@ pub fn edits(scene: &Scene, plan: &CaptionPlan, seed: u64) -> Vec<Edit> {
     edits
 }
 
+/// A caption that may be false in several facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrambled {
+    /// The false caption: the words of the true one but for colours and a relation.
+    pub caption: Caption,
+    /// Bytes of the caption's text that are false: whole words.
+    pub changed: Vec<Range<usize>>,
+}
+
+/// The plan's caption with colours that its things have exchanged or got anew, and every other
+/// time with a relation reversed. False of the scene, though not in every fact.
+///
+/// Of such captions a colour says nothing about the others, and that it is in the picture says
+/// next to nothing about whether its thing has it: who judges them has to look at each thing.
+///
+/// `None` where several things are of one kind, where nothing can be changed, and under the rule
+/// of [`edits`] about held-out combinations.
+pub fn scrambled(scene: &Scene, plan: &CaptionPlan, seed: u64) -> Option<Scrambled> {
+    if scene.things.iter().any(|thing| scene.count(thing.kind) > 1) {
+        return None;
+    }
+    let truth = plan.render(scene);
+    let editor = Editor { scene, plan, truth: &truth };
+    let mut random = Random::new(&[0x5C, seed]);
+    let own: Vec<Colour> = scene.things.iter().map(|thing| thing.colour).collect();
+    let related = truth.mentions.iter().find_map(|mention| match mention.fact {
+        Fact::Relation(a, b) => Some((a, b)),
+        _ => None,
+    });
+    let related = related.filter(|&(a, b)| editor.may_reverse(a, b));
+    (0..TRIES).find_map(|_| {
+        let mut edited = scene.clone();
+        let mut colours = own.clone();
+        if random.chance(0.5) {
+            random.shuffle(&mut colours);
+        } else {
+            for colour in &mut colours {
+                if random.chance(0.5) {
+                    let choice = if random.chance(0.6) { &own } else { Colour::ALL };
+                    *colour = random.pick(choice);
+                }
+            }
+        }
+        for (thing, colour) in edited.things.iter_mut().zip(colours) {
+            thing.colour = colour;
+        }
+        let reversed = related.filter(|_| random.chance(0.5));
+        let (caption, changed) = editor.falsified(&edited, reversed)?;
+        Some(Scrambled { caption, changed })
+    })
+}
+
 /// Tries to find something false before it gives up.
 const TRIES: usize = 40;
 
@@ -93,6 +145,17 @@ impl Editor<'_> {
         edited: &Scene,
         reversed: Option<(usize, usize)>,
     ) -> Option<Edit> {
+        let (caption, changed) = self.falsified(edited, reversed)?;
+        Some(Edit { kind, caption, changed })
+    }
+
+    /// What the plan says of another scene, with the words that are others than of this one, if
+    /// that is false of this one and can be used.
+    fn falsified(
+        &self,
+        edited: &Scene,
+        reversed: Option<(usize, usize)>,
+    ) -> Option<(Caption, Vec<Range<usize>>)> {
         let new = edited.has_held_out_combination() && !self.scene.has_held_out_combination();
         let caption = self.plan.render_reversed(edited, reversed);
         let twins = has_twins(edited) && !self.scene.is_counted();
@@ -105,7 +168,7 @@ impl Editor<'_> {
             .filter(|(was, is)| words(self.truth, &was.range) != words(&caption, &is.range))
             .map(|(_, is)| is.range.clone())
             .collect();
-        Some(Edit { kind, caption, changed })
+        Some((caption, changed))
     }
 
     /// The edit after a change of the scene that finds what it wants within some tries.
@@ -170,13 +233,17 @@ impl Editor<'_> {
     }
 
     fn relation(&self, a: usize, b: usize) -> Option<Edit> {
+        let may = self.may_reverse(a, b);
+        may.then(|| self.edit(EditKind::Relation, self.scene, Some((a, b)))).flatten()
+    }
+
+    /// Whether there is a relation whose reverse may be named.
+    fn may_reverse(&self, a: usize, b: usize) -> bool {
         let (one, other) = (&self.scene.things[a], &self.scene.things[b]);
-        let reversed = self.scene.relation(a, b)?.inverse();
-        let new = is_held_out_triple(one.kind, reversed, other.kind);
-        if new && !self.scene.has_held_out_combination() {
-            return None;
-        }
-        self.edit(EditKind::Relation, self.scene, Some((a, b)))
+        self.scene.relation(a, b).is_some_and(|relation| {
+            let new = is_held_out_triple(one.kind, relation.inverse(), other.kind);
+            !new || self.scene.has_held_out_combination()
+        })
     }
 }
 

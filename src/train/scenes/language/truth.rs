@@ -21,6 +21,25 @@ impl Said {
 }
 
 impl Caption {
+    /// The colour that it gives to a thing.
+    pub fn stated_colour(&self, thing: usize) -> Option<Colour> {
+        let mention = self.mentions.iter().find(|it| it.fact == Fact::Colour(thing))?;
+        let words = &self.text[mention.range.clone()];
+        Colour::ALL.iter().copied().find(|it| it.name() == words)
+    }
+
+    /// How it says that a thing stands to another one, with that one: as it says it of the thing,
+    /// or the reverse of what it says of the other. `None` where it says it of several pairs.
+    pub fn stated_relation(&self, thing: usize) -> Option<(Relation, usize)> {
+        let mut stated = self.mentions.iter().filter_map(|mention| {
+            let Fact::Relation(a, b) = mention.fact else { return None };
+            let relation = phrases::read_relation(&self.text[mention.range.clone()])?;
+            let turned = (b == thing).then(|| (relation.inverse(), a));
+            if a == thing { Some((relation, b)) } else { turned }
+        });
+        stated.next().filter(|_| stated.next().is_none())
+    }
+
     /// Whether everything it says is true of the scene: whether its things can be found among
     /// the scene's, each another one, so that all that is said of them holds. Read from its
     /// words, whatever scene it was made from.

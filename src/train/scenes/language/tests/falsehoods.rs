@@ -150,3 +150,53 @@ fn the_parser_is_strict() {
     assert_eq!(both.setting, Setting::City);
     assert!(parse_caption("an empty sea.").unwrap().things.is_empty());
 }
+
+#[test]
+fn scrambled_captions_are_false_where_they_say_and_mix_true_with_false() {
+    let (mut seen, mut half, mut turned, mut swapped) = (0, 0, 0, 0);
+    for index in 0..2_000 {
+        let scene = Scene::generate(Split::Train, index);
+        let plan = CaptionPlan::full(&scene, index);
+        let Some(Scrambled { caption, changed }) = scrambled(&scene, &plan, index) else {
+            let alike = scene.things.iter().any(|thing| scene.count(thing.kind) > 1);
+            assert!(alike || scene.things.is_empty(), "{scene:?}");
+            continue;
+        };
+        seen += 1;
+        assert!(!changed.is_empty() && !caption.is_true_of(&scene), "{}", caption.text);
+        let mut colours = 0;
+        for mention in &caption.mentions {
+            let wrong = changed.contains(&mention.range);
+            match mention.fact {
+                Fact::Colour(thing) => {
+                    let own = scene.things[thing].colour;
+                    assert_eq!(wrong, caption.stated_colour(thing) != Some(own));
+                    colours += usize::from(wrong);
+                    swapped += usize::from(
+                        wrong
+                            && scene.things.iter().any(|it| {
+                                it.colour != own && Some(it.colour) == caption.stated_colour(thing)
+                            }),
+                    );
+                }
+                Fact::Relation(..) => turned += usize::from(wrong),
+                _ => assert!(!wrong, "{mention:?}: {}", caption.text),
+            }
+        }
+        let stated = caption.mentions.iter().filter(|it| matches!(it.fact, Fact::Colour(_)));
+        half += usize::from(colours > 0 && colours < stated.count());
+        assert!(!has_new_combination(&scene, &caption), "{}", caption.text);
+    }
+    assert!(
+        seen > 1_000 && half > 200 && turned > 100 && swapped > 600,
+        "{seen} {half} {turned} {swapped}"
+    );
+}
+
+/// Whether a caption about a scene without held-out pairs names one.
+fn has_new_combination(scene: &Scene, caption: &Caption) -> bool {
+    !scene.has_held_out_combination()
+        && scene.things.iter().enumerate().any(|(thing, it)| {
+            caption.stated_colour(thing).is_some_and(|colour| is_held_out_pair(it.kind, colour))
+        })
+}
