@@ -8,6 +8,7 @@
 //! The result is compiled into the program: `src/model/registry/nano.gguf`.
 
 pub mod assignment;
+pub mod claims;
 pub mod config;
 pub mod heads;
 pub mod init;
@@ -15,6 +16,7 @@ pub mod language;
 pub mod matching;
 pub mod pictures;
 pub mod queries;
+
 pub mod recipe;
 pub mod run;
 pub mod set;

@@ -2,7 +2,9 @@
 
 use crate::{
     model::{import::random::Random, prompt::BertTokenizer},
-    train::scenes::{Caption, CaptionPlan, Edit, EditKind, Scene, corpus_words, edits},
+    train::scenes::{
+        Caption, CaptionPlan, Edit, EditKind, Scene, Scrambled, corpus_words, edits, scrambled,
+    },
 };
 
 /// The WordPiece vocabulary of `nano`, as the text of a `vocab.txt`: the special tokens, letters
@@ -58,6 +60,8 @@ pub struct Said {
     pub edit: Option<Edit>,
     /// The same of the second.
     pub second_edit: Option<Edit>,
+    /// The first with colours mixed up.
+    pub scrambled: Option<Scrambled>,
 }
 
 impl Said {
@@ -76,7 +80,9 @@ impl Said {
                 let mut edits = edits(scene, &plan, seed);
                 if let Some(at) = edits.iter().position(|edit| edit.kind == EditKind::Relation) {
                     let edit = Some(edits.swap_remove(at));
-                    return Self { first: plan.render(scene), second, edit, second_edit };
+                    let scrambled = scrambled(scene, &plan, seed);
+                    let first = plan.render(scene);
+                    return Self { first, second, edit, second_edit, scrambled };
                 }
             }
         }
@@ -90,7 +96,8 @@ impl Said {
             edits.retain(|edit| edit.kind == EditKind::ColourSwap);
         }
         let edit = Self::any(edits, &mut random);
-        Self { first: plan.render(scene), second, edit, second_edit }
+        let scrambled = scrambled(scene, &plan, seed);
+        Self { first: plan.render(scene), second, edit, second_edit, scrambled }
     }
 
     fn any(mut edits: Vec<Edit>, random: &mut Random) -> Option<Edit> {
@@ -114,7 +121,7 @@ mod tests {
             let edited = said.edit.as_ref().map(|edit| &edit.caption);
             for caption in [&said.first, &said.second].into_iter().chain(edited) {
                 let ids = words.ids(&caption.text);
-                let runs = super::super::matching::word_ranges(&caption.text).len();
+                let runs = super::super::claims::word_ranges(&caption.text).len();
                 assert_eq!(ids.len(), runs + 2, "{}", caption.text);
                 assert!(!ids.contains(&unknown), "{}", caption.text);
             }

@@ -64,7 +64,7 @@ impl Recipe<'_> {
             }
         }
         let (vision, _, retrieval, _) = self.sizes()?;
-        let pace = Pace { rate: 1e-3, warmup: 200, steps: 3600, batch: 12 };
+        let pace = Pace { rate: 1e-3, warmup: 200, steps: 4000, batch: 12 };
         let task = MatchingTask {
             vision: vision.clone(),
             retrieval: retrieval.clone(),
