@@ -33,7 +33,7 @@ use crate::{
     train::{
         Result, ShardLoss, Task,
         objectives::{Negatives, WordHead, contrastive, matching, next_words, temperature},
-        scenes::{Caption, EditKind, Split},
+        scenes::{Caption, EditKind, Scene, Split},
     },
 };
 
@@ -76,6 +76,19 @@ struct Pair<'a> {
     label: u32,
     /// What was falsified, if it was one fact.
     edit: Option<EditKind>,
+}
+
+/// The sentence of each picture that stands against the other pictures.
+///
+/// People look for photos with few words: every other one says something of its picture, unless
+/// that is true of another picture too.
+fn own<'a>(said: &'a [Said], scenes: &[Scene]) -> Vec<&'a Caption> {
+    let choose = |(picture, said): (usize, &'a Said)| {
+        let mut others = scenes.iter().enumerate().filter(|(i, _)| *i != picture);
+        let alone = others.all(|(_, scene)| !said.second.is_true_of(scene));
+        if picture.is_multiple_of(2) && alone { &said.second } else { &said.first }
+    };
+    said.iter().enumerate().map(choose).collect()
 }
 
 /// True sentences in two wordings, each with a fact wrong, the first one with several wrong, and
@@ -129,17 +142,7 @@ impl Task for MatchingTask {
             captions.iter().map(|caption| self.words.ids(&caption.text)).collect()
         };
         let whole: Vec<&Caption> = said.iter().map(|said| &said.first).collect();
-        // People look for photos with few words: every other picture stands against a sentence
-        // that says something of it, unless that is true of another picture too.
-        let own: Vec<&Caption> = said
-            .iter()
-            .enumerate()
-            .map(|(picture, said)| {
-                let mut others = pictures.scenes.iter().enumerate().filter(|(i, _)| *i != picture);
-                let alone = others.all(|(_, scene)| !said.second.is_true_of(scene));
-                if picture.is_multiple_of(2) && alone { &said.second } else { &said.first }
-            })
-            .collect();
+        let own = own(&said, &pictures.scenes);
         let edited: Vec<&Caption> =
             said.iter().filter_map(|said| said.edit.as_ref()).map(|edit| &edit.caption).collect();
         let all: Vec<&Caption> = own.iter().chain(&edited).copied().collect();
