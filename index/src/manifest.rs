@@ -8,16 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::document::ModelSpec;
 use crate::error::{OpenError, StoreError, StoreResult};
 use crate::files;
-use crate::segments::Gone;
 
-/// The newest format this version reads.
-pub(crate) const FORMAT: u32 = 2;
-
-/// The format of an index of which these segments were given back: versions that know only the
-/// first one would take such an index for damaged, and read any other.
-pub(crate) fn format_with(gone: &Gone) -> u32 {
-    if gone.is_empty() { 1 } else { 2 }
-}
+/// The format that this version writes, and the newest it reads.
+pub(crate) const FORMAT: u32 = 3;
 
 /// Name and version of this crate, for messages and the manifest.
 pub(crate) const WRITTEN_BY: &str = concat!("tinyfind-index ", env!("CARGO_PKG_VERSION"));

@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, PathEntry, PathRow, State};
 use crate::document::{Counts, ModelSpec};
 use crate::error::{Cure, OpenError, StoreError, StoreResult};
 use crate::files;
-use crate::manifest::{Manifest, WRITTEN_BY, format_with};
+use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
 use crate::segments::{Gone, SegmentWriter};
 use crate::steps::{self, Step};
 use crate::text::{self, PhotoText, Snapshot, TextWriter};
@@ -52,7 +52,7 @@ pub(crate) fn recover(
         None => model_of_catalog(dir)?,
     };
     let fresh = State {
-        format: format_with(&Gone::default()),
+        format: FORMAT,
         written_by: WRITTEN_BY.to_owned(),
         model: spec.clone(),
         generation: 0,

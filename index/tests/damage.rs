@@ -211,7 +211,7 @@ fn an_index_of_a_newer_format_is_refused_with_both_names() {
     let text = fs::read_to_string(&manifest).unwrap();
     let (body, _) = text.rsplit_once(",\n  \"checksum\"").unwrap();
     let body = body
-        .replace("\"format\": 1", "\"format\": 3")
+        .replace("\"format\": 3", "\"format\": 9")
         .replace(concat!("tinyfind-index ", env!("CARGO_PKG_VERSION")), "tinyfind-index 9.0.0");
     let checksum = blake3::hash(body.as_bytes()).to_hex();
     fs::write(&manifest, format!("{body},\n  \"checksum\": \"{checksum}\"\n}}\n")).unwrap();
@@ -220,7 +220,7 @@ fn an_index_of_a_newer_format_is_refused_with_both_names() {
         IndexWriter::open(dir.path(), &spec()).unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerFormat { found: 9, .. }), "{error}");
         let text = error.to_string();
         let ours = concat!("tinyfind-index ", env!("CARGO_PKG_VERSION"));
         assert!(text.contains("tinyfind-index 9.0.0") && text.contains(ours), "{text}");

@@ -15,14 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{ContentHash, DocId, ModelSpec};
 use crate::error::{OpenError, StoreError, StoreResult};
-use crate::manifest::{FORMAT, WRITTEN_BY, format_with};
+use crate::manifest::{FORMAT, WRITTEN_BY};
 use crate::segments::SLOTS_PER_SEGMENT;
 use rows::{
-    ContentRow, Envelope, content_key, holder_key, holder_prefix, key, numbered_key, path_key,
-    path_of,
+    ContentRow, Envelope, content_key, holder_key, holder_prefix, joined, key, numbered_key,
+    path_key, path_of, split,
 };
 pub(crate) use rows::{PathEntry, PathRow, State};
 use store::Store;
+
+/// The first format in which the paths of a commit share a row.
+const ONE_ROW_OF_CHANGES: u32 = 3;
 
 /// The ledger.
 pub(crate) struct Catalog {
@@ -275,7 +278,18 @@ impl Catalog {
 
     /// The paths whose text the last commit changed.
     pub(crate) fn changed_by_last_commit(&self) -> StoreResult<Vec<PathBuf>> {
-        self.store.scan(&[key::CHANGED]).map(|entry| Ok(path_of(entry?.0))).collect()
+        let mut paths = Vec::new();
+        for entry in self.store.scan(&[key::CHANGED]) {
+            match entry? {
+                (key, value) if key.len() == 1 => {
+                    let lost = || StoreError::lost(self.store.path(), "a list of paths is cut off");
+                    paths.extend(split(&value).ok_or_else(lost)?);
+                }
+                // As formats 1 and 2 had them.
+                (key, _) => paths.push(path_of(key)),
+            }
+        }
+        Ok(paths)
     }
 
     /// Makes everything staged durable, all or nothing, as the next generation. `changed` are
@@ -284,18 +298,18 @@ impl Catalog {
         &mut self,
         changed: impl Iterator<Item = &'a PathBuf>,
     ) -> StoreResult<()> {
-        for path in self.changed_by_last_commit()? {
-            self.store.delete(path_key(key::CHANGED, &path));
+        if self.state.format < ONE_ROW_OF_CHANGES {
+            for path in self.changed_by_last_commit()? {
+                self.store.delete(path_key(key::CHANGED, &path));
+            }
         }
-        for path in changed {
-            self.store.put(path_key(key::CHANGED, path), Vec::new());
-        }
+        self.store.put(vec![key::CHANGED], joined(changed));
         if self.state.contents.is_none() {
             let count = self.contents().try_fold(0, |count, it| it.map(|_| count + 1))?;
             self.state.contents = Some(count);
         }
         self.state.generation += 1;
-        self.state.format = format_with(&self.state.gone);
+        self.state.format = FORMAT;
         WRITTEN_BY.clone_into(&mut self.state.written_by);
         self.put(vec![key::STATE], &self.state.clone())?;
         self.store.apply()
@@ -375,6 +389,35 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("tinyfind-index 4.0") && text.contains(WRITTEN_BY), "{text}");
         }
+    }
+
+    #[test]
+    fn changes_are_known_also_as_an_earlier_version_wrote_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = IndexWriter::open(dir.path(), &spec()).unwrap();
+        for number in 1..=3 {
+            writer.add(photo(format!("/{number}"), number), features(number)).unwrap();
+        }
+        writer.commit().unwrap();
+        drop(writer);
+        let paths: Vec<PathBuf> = ["/1", "/2", "/3"].into_iter().map(PathBuf::from).collect();
+        let mut catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
+        assert_eq!(catalog.changed_by_last_commit().unwrap(), paths);
+
+        catalog.store.delete(vec![key::CHANGED]);
+        for path in &paths {
+            catalog.store.put(path_key(key::CHANGED, path), Vec::new());
+        }
+        catalog.state.format = 2;
+        catalog.put(vec![key::STATE], &catalog.state.clone()).unwrap();
+        catalog.store.apply().unwrap();
+        drop(catalog);
+        let mut catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
+        assert_eq!(catalog.changed_by_last_commit().unwrap(), paths);
+        catalog.apply(paths[..1].iter()).unwrap();
+        assert_eq!(catalog.changed_by_last_commit().unwrap(), paths[..1]);
+        assert_eq!(catalog.store.scan(&[key::CHANGED]).count(), 1);
+        assert_eq!(catalog.state().format, FORMAT);
     }
 
     #[test]

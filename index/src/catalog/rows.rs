@@ -21,7 +21,8 @@ pub(super) mod key {
     pub(in crate::catalog) const HOLDER: u8 = b'h';
     /// First slot, big-endian, of a content without a caption: content hash.
     pub(in crate::catalog) const UNCAPTIONED: u8 = b'u';
-    /// Path: nothing. The paths whose text the last commit changed.
+    /// Nothing: the paths whose text the last commit changed, as [`super::joined`]. Formats 1 and
+    /// 2 had a row of each path, with nothing in it: a quarter of what a commit wrote.
     pub(in crate::catalog) const CHANGED: u8 = b'o';
     /// Nothing: [`super::State`].
     pub(in crate::catalog) const STATE: u8 = b'm';
@@ -111,6 +112,28 @@ pub(super) fn path_of(mut key: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(key))
 }
 
+/// Paths one behind the other, each with its length before it, u32, big-endian.
+pub(super) fn joined<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for path in paths {
+        let path = path.as_os_str().as_bytes();
+        joined.extend((path.len() as u32).to_be_bytes());
+        joined.extend(path);
+    }
+    joined
+}
+
+/// Undoes [`joined`]; none if that is not what `bytes` are.
+pub(super) fn split(mut bytes: &[u8]) -> Option<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (path, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        paths.push(PathBuf::from(OsString::from_vec(path.to_vec())));
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(paths)
+}
+
 /// Big-endian, so that keys sort by number.
 pub(super) fn numbered_key(kind: u8, number: u64) -> Vec<u8> {
     [&[kind], number.to_be_bytes().as_slice()].concat()
@@ -126,4 +149,28 @@ pub(super) fn holder_prefix(hash: &ContentHash) -> Vec<u8> {
 
 pub(super) fn holder_key(hash: &ContentHash, doc: DocId) -> Vec<u8> {
     [&[key::HOLDER], hash.0.as_slice(), &doc.0.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn joined_paths_are_split_again(
+            names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..9),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let paths: Vec<PathBuf> =
+                names.into_iter().map(|name| PathBuf::from(OsString::from_vec(name))).collect();
+            let bytes = joined(paths.iter());
+            prop_assert_eq!(split(&bytes), Some(paths.clone()));
+            let short = cut.index(bytes.len() + 1);
+            if let Some(fewer) = split(&bytes[..short]) {
+                prop_assert!(paths.starts_with(&fewer));
+            }
+        }
+    }
 }
