@@ -111,7 +111,7 @@ impl Task for LanguageTask {
         let vit = EvaVit::load(vision, &weights.pp("vit"))?;
         let seen = vit.forward(&pictures.pixels(weights.device(), weights.dtype())?)?;
         let qformer = QFormer::load(captioner, vision.width, &weights.pp("captioner"))?;
-        let tokens = qformer.forward_image(&seen)?;
+        let (tokens, layers) = set::with_layers(|tap| qformer.forward_image_tapped(&seen, tap))?;
 
         let w = weights.pp("language");
         let phi = match self.peft.dropout(start) {
@@ -156,7 +156,7 @@ impl Task for LanguageTask {
             parts.push(("drill%", percentage(drilled.whole.iter().copied())));
         }
         if self.queries {
-            let set = set::set_loss(&weights.pp(HEADS), &tokens, &pictures.scenes)?;
+            let (set, _) = set::deep_set_loss(&weights.pp(HEADS), &layers, &pictures.scenes)?;
             total = (total + (&set.total * SET)?)?;
             parts.push(("pairs%", set.pairs));
         }

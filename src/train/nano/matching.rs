@@ -3,8 +3,8 @@
 //!
 //! ITM alone does not learn to compare a sentence with a picture fact by fact: one bit for a
 //! whole sentence is too little. So words are asked what they claim and whether it is so
-//! ([`claims`]), and the queries are asked for the set half-way up as well, so that they have
-//! something to tell the words.
+//! ([`claims`]), and the set that the queries are asked for half-way up gives them something to
+//! tell the words there.
 //!
 //! The tower rests from here on: the language model, which goes on from the same queries, sees
 //! what it saw before.
@@ -26,7 +26,6 @@ use crate::{
     model::{
         config::{RetrievalConfig, VisionConfig},
         eva_vit::EvaVit,
-        layers::Tap,
         qformer::RetrievalQFormer,
         weights::Weights,
     },
@@ -39,15 +38,10 @@ use crate::{
 
 /// Weight of ITG.
 const GENERATION: f64 = 0.3;
-/// Weight of the set that is asked for half-way.
-const EARLY: f64 = 0.5;
-/// Prefix of the heads of that set.
-const EARLY_HEADS: &str = "auxiliary.early";
 
 /// The heads that this stage adds.
 pub fn heads(config: &RetrievalConfig) -> Vec<HeadSpec> {
-    let hidden = config.qformer.hidden;
-    [set::heads(EARLY_HEADS, hidden), claims::heads(HEADS, hidden)].concat()
+    claims::heads(HEADS, config.qformer.hidden)
 }
 
 /// ITC, ITM and ITG with set prediction and words.
@@ -124,18 +118,8 @@ impl Task for MatchingTask {
         let w = weights.pp("retrieval");
         let qformer = RetrievalQFormer::load(&self.retrieval, self.vision.width, &w)?;
         let seen = qformer.see(&tokens)?;
-        let last = self.retrieval.qformer.layers - 1;
-        let name = |layer: usize| format!("qformer.layer{layer}");
-        let mut early = None;
-        let mut keep = |layer: &str, states: &Tensor| {
-            if layer == name(last - 3) {
-                early = Some(states.clone());
-            }
-        };
-        let queries = qformer.query_tapped(&seen, &mut Tap::new(&mut keep))?;
-        let set = set::set_loss(&weights.pp(HEADS), &queries.hidden, &pictures.scenes)?;
-        let early = early.ok_or_else(|| candle_core::Error::msg("too few layers"))?;
-        let early = set::set_loss(&weights.pp(EARLY_HEADS), &early, &pictures.scenes)?;
+        let (queries, layers) = set::with_layers(|tap| qformer.query_tapped(&seen, tap))?;
+        let (set, early) = set::deep_set_loss(&weights.pp(HEADS), &layers, &pictures.scenes)?;
 
         let said = self.words.said(&pictures.scenes, start);
         let ids = |captions: &[&Caption]| -> Vec<Vec<u32>> {
@@ -161,14 +145,10 @@ impl Task for MatchingTask {
         let texts: Vec<&Caption> = pairs.iter().map(|pair| pair.caption).collect();
         let labels: Vec<u32> = pairs.iter().map(|pair| pair.label).collect();
         let texts = ids(&texts);
-        let mut layers = Vec::new();
-        let mut keep = |layer: &str, states: &Tensor| {
-            if (0..last).any(|number| layer == name(number)) {
-                layers.push(states.clone());
-            }
-        };
-        let judged = qformer.pairs_tapped(&seen, &of, &texts, &mut Tap::new(&mut keep))?;
-        // What the words are after each layer.
+        let (judged, mut layers) =
+            set::with_layers(|tap| qformer.pairs_tapped(&seen, &of, &texts, tap))?;
+        // What the words are after each layer but the last.
+        layers.pop();
         let count = self.retrieval.qformer.queries;
         let texts = layers.iter().map(|states| states.narrow(1, count, states.dim(1)? - count));
         let texts = texts.collect::<TensorResult<Vec<Tensor>>>()?;
@@ -194,12 +174,11 @@ impl Task for MatchingTask {
 
         let total = ((&set.total + &contrast.loss)? + &matched.loss)?;
         let total = ((total + &claims.total)? + (&next.loss * GENERATION)?)?;
-        let total = (total + (&early.total * EARLY)?)?;
         let value = |t: &Tensor| t.to_dtype(DType::F32)?.to_scalar::<f32>();
         let parts = vec![
             ("set", value(&set.total)?),
             ("pairs%", set.pairs),
-            ("early%", early.pairs),
+            ("early%", early),
             ("itc", value(&contrast.loss)?),
             ("first%", 100.0 * contrast.text_accuracy),
             ("itm", value(&matched.loss)?),

@@ -11,7 +11,6 @@ use crate::{
     model::{
         config::{RetrievalConfig, VisionConfig},
         eva_vit::EvaVit,
-        layers::Tap,
         qformer::RetrievalQFormer,
         weights::Weights,
     },
@@ -60,8 +59,8 @@ impl Task for QueriesTask {
 
         let w = weights.pp("retrieval");
         let qformer = RetrievalQFormer::load(&self.retrieval, self.vision.width, &w)?;
-        let queries = qformer.forward_image_tapped(&tokens, &mut Tap::none())?;
-        let set = set::set_loss(&weights.pp(HEADS), &queries, &pictures.scenes)?;
+        let (queries, layers) = set::with_layers(|tap| qformer.forward_image_tapped(&tokens, tap))?;
+        let (set, early) = set::deep_set_loss(&weights.pp(HEADS), &layers, &pictures.scenes)?;
 
         let said = self.words.said(&pictures.scenes, start);
         let own = said.iter().map(|said| &said.first);
@@ -78,6 +77,7 @@ impl Task for QueriesTask {
         let parts = vec![
             ("set", value(&set.total)?),
             ("pairs%", set.pairs),
+            ("early%", early),
             ("exact%", set.exact),
             ("box", set.off),
             ("setting%", set.setting),

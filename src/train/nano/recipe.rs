@@ -309,7 +309,7 @@ mod tests {
             let (name, version) = (name.to_owned(), "0.0.9".to_owned());
             RecipeStage { name, steps, batch, rate, version }
         };
-        let stages = vec![stage("vision", 20_000, 16, 2e-3), stage("queries", 8000, 32, 1e-3)];
+        let stages = vec![stage("vision", 30_000, 16, 2e-3), stage("queries", 12_000, 32, 1e-3)];
         let mut trained = Trained { tensors: parameters.tensors().into_iter().collect(), stages };
         write(&own.file("queries"), &trained).unwrap();
 
@@ -333,7 +333,7 @@ mod tests {
         assert!(error.unwrap_err().to_string().contains("another run trains in"));
         drop(lock);
 
-        trained.stages[1].steps = 7999;
+        trained.stages[1].steps = 8000;
         write(&own.file("queries"), &trained).unwrap();
         let error = run(&own, Some("queries"), None, &Device::Cpu, &mut Seen::default());
         let error = error.unwrap_err().to_string();

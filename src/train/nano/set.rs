@@ -4,7 +4,8 @@
 //! puts them there. Source: Carion et al., 2020 (DETR), but for the matching: there any query may
 //! take any thing, and which takes which has to settle first. Here each query has a place of its
 //! own in a grid over the picture and takes the thing that is nearest; what the queries say
-//! decides only between neighbours.
+//! decides only between neighbours. As there, a layer below the last is asked as well
+//! ([`deep_set_loss`]): what is told apart early leaves the layers above time for the rest.
 
 use candle_core::{D, DType, Module, Result, Tensor};
 
@@ -13,7 +14,10 @@ use super::{
     heads::{HeadSpec, cross_entropy, hits},
 };
 use crate::{
-    model::{layers::Linear, weights::Weights},
+    model::{
+        layers::{Linear, Tap},
+        weights::Weights,
+    },
     train::scenes::{Colour, Kind, Scene, Setting, TimeOfDay, Weather},
 };
 
@@ -28,13 +32,58 @@ const BOX: f64 = 4.0;
 const PLACE: f32 = 40.0;
 /// Weight of what the mean query says of the whole.
 const WHOLE: f64 = 0.3;
+/// Weight of the set that is asked for below the last layer.
+const EARLY: f64 = 0.5;
+/// How many layers below the last that is: in the recipe's six, right after the second of three
+/// looks at the picture.
+const BELOW: usize = 3;
 
-/// The heads of this loss, below `prefix`, for queries of width `hidden`.
+/// The heads of [`deep_set_loss`], below `prefix`, for queries of width `hidden`.
 pub fn heads(prefix: &str, hidden: usize) -> Vec<HeadSpec> {
-    vec![
-        HeadSpec::linear(prefix, "set", hidden, Kind::ALL.len() + 1 + Colour::ALL.len() + 4),
-        HeadSpec::linear(prefix, "whole", hidden, wholes().iter().sum()),
-    ]
+    let things = Kind::ALL.len() + 1 + Colour::ALL.len() + 4;
+    let own = |prefix: &str| {
+        let whole = HeadSpec::linear(prefix, "whole", hidden, wholes().iter().sum());
+        [HeadSpec::linear(prefix, "set", hidden, things), whole]
+    };
+    [own(prefix), own(&format!("{prefix}.early"))].concat()
+}
+
+/// Runs `forward` and gives, with what that gives, the states after each layer of the Q-Former:
+/// `(batch, positions, hidden)` each.
+///
+/// # Errors
+///
+/// As `forward`.
+pub fn with_layers<T>(forward: impl FnOnce(&mut Tap<'_>) -> Result<T>) -> Result<(T, Vec<Tensor>)> {
+    let mut layers = Vec::new();
+    let mut keep = |name: &str, states: &Tensor| {
+        let number = name.strip_prefix("qformer.layer").map(str::parse::<usize>);
+        if let Some(Ok(_)) = number {
+            layers.push(states.clone());
+        }
+    };
+    let given = forward(&mut Tap::new(&mut keep))?;
+    Ok((given, layers))
+}
+
+/// The loss of the queries after each layer ([`with_layers`]): of the last ones, and half as
+/// strongly of those three layers below, or of the first where there are not so many. Numbers
+/// are those of the last; the second value is the percentage of pairs that are right below.
+///
+/// # Errors
+///
+/// When shapes do not fit or there is no layer.
+pub fn deep_set_loss(
+    weights: &Weights,
+    layers: &[Tensor],
+    scenes: &[Scene],
+) -> Result<(SetLoss, f32)> {
+    let Some((last, below)) = layers.split_last() else { candle_core::bail!("no layer") };
+    let early = below.len().checked_sub(BELOW).and_then(|at| below.get(at));
+    let early = set_loss(&weights.pp("early"), early.unwrap_or(&layers[0]), scenes)?;
+    let mut set = set_loss(weights, last, scenes)?;
+    set.total = (set.total + (early.total * EARLY)?)?;
+    Ok((set, early.pairs))
 }
 
 fn wholes() -> [usize; 3] {
@@ -182,7 +231,52 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::train::scenes::Split;
+    use crate::{
+        model::{bundle::tests::small_config, gradcheck::Trained},
+        train::{Parameters, scenes::Split},
+    };
+
+    #[test]
+    fn a_layer_below_the_last_is_asked_too() {
+        let scenes: Vec<Scene> = (0..3).map(|i| Scene::generate(Split::Train, i)).collect();
+        let mut parameters = Parameters::new();
+        for head in heads("own", 8) {
+            head.add(&mut parameters, 1, &Device::Cpu).unwrap();
+        }
+        let base = Trained::random(&small_config(), |_| false).weights();
+        let weights = base.training(parameters.tensors());
+        let state = |value: f32| Tensor::full(value, (3, 16, 8), &Device::Cpu).unwrap();
+        let total = |prefix: &str, value: f32| {
+            let loss = set_loss(&weights.pp(prefix), &state(value), &scenes).unwrap();
+            loss.total.to_scalar::<f32>().unwrap()
+        };
+        let deep = |values: &[f32]| {
+            let layers: Vec<Tensor> = values.iter().copied().map(state).collect();
+            let (set, _) = deep_set_loss(&weights.pp("own"), &layers, &scenes).unwrap();
+            set.total.to_scalar::<f32>().unwrap()
+        };
+        let close = |got: f32, last: f32, early: f32| {
+            let expected = total("own", last) + 0.5 * total("own.early", early);
+            assert!((got - expected).abs() < 1e-4, "{got} {expected}");
+        };
+        close(deep(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 0.6, 0.3);
+        close(deep(&[0.1, 0.6]), 0.6, 0.1);
+        close(deep(&[0.6]), 0.6, 0.6);
+        assert!(deep_set_loss(&weights.pp("own"), &[], &scenes).is_err());
+    }
+
+    #[test]
+    fn the_states_of_layers_come_in_their_order() {
+        let one = Tensor::ones((1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+        let (given, layers) = with_layers(|tap| {
+            for name in ["ln_vision", "qformer.layer0.self", "qformer.layer0", "qformer.layer1"] {
+                tap.see(name, &one);
+            }
+            Ok(7)
+        })
+        .unwrap();
+        assert_eq!((given, layers.len()), (7, 2));
+    }
 
     #[test]
     fn each_thing_is_taken_by_the_query_at_its_place() {

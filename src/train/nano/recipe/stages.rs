@@ -1,5 +1,7 @@
 //! The stages that come before those of TinyGPT-V: vision, retrieval, the language model.
 
+use candle_core::Tensor;
+
 use super::{Outcome, Pace, Recipe, SHARDS};
 use crate::train::{
     Parameters, Peft, Result,
@@ -20,7 +22,7 @@ pub(super) const LANGUAGE_BATCH: usize = 8;
 impl Recipe<'_> {
     pub(super) fn vision(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let (vision, ..) = self.sizes()?;
-        let pace = Pace { rate: 2e-3, warmup: 100, steps: 20_000, batch: 8 };
+        let pace = Pace { rate: 2e-3, warmup: 100, steps: 30_000, batch: 8 };
         let (config, batch) = (vision.clone(), pace.batch);
         let task = VisionTask { config, batch, shards: SHARDS, first: 0 };
         let mut parameters = Parameters::new();
@@ -31,7 +33,7 @@ impl Recipe<'_> {
 
     pub(super) fn queries(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let (vision, _, retrieval, _) = self.sizes()?;
-        let pace = Pace { rate: 1e-3, warmup: 200, steps: 8000, batch: 16 };
+        let pace = Pace { rate: 1e-3, warmup: 200, steps: 12_000, batch: 16 };
         let task = QueriesTask {
             vision: vision.clone(),
             retrieval: retrieval.clone(),
@@ -58,11 +60,12 @@ impl Recipe<'_> {
                 self.known.tensors.insert(name, value.clone());
             }
         }
-        for name in ["set.weight", "set.bias", "whole.weight", "whole.bias"] {
-            if let Some(value) = self.known.tensors.get(&format!("{}.{name}", queries::HEADS)) {
-                self.known.tensors.insert(format!("{}.{name}", language::HEADS), value.clone());
-            }
-        }
+        let heads = self.known.tensors.iter().filter_map(|(name, value)| {
+            let below = name.strip_prefix(queries::HEADS)?;
+            Some((format!("{}{below}", language::HEADS), value.clone()))
+        });
+        let heads: Vec<(String, Tensor)> = heads.collect();
+        self.known.tensors.extend(heads);
         let (vision, _, retrieval, _) = self.sizes()?;
         let pace = Pace { rate: 1e-3, warmup: 200, steps: 4000, batch: 12 };
         let task = MatchingTask {
