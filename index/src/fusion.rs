@@ -1,7 +1,5 @@
 //! Several ranked lists become one.
 
-use std::collections::HashMap;
-
 use crate::document::DocId;
 
 /// How little the first ranks weigh over later ones: the value of the paper.
@@ -19,19 +17,17 @@ pub const RRF_K: f32 = 60.0;
 ///
 /// Source: Cormack, Clarke and Buettcher, SIGIR 2009, where every weight is 1.
 pub fn reciprocal_rank_fusion(lists: &[(f32, &[DocId])]) -> Vec<(DocId, f32)> {
-    let mut shares: HashMap<DocId, Vec<f32>> = HashMap::new();
-    for (weight, list) in lists.iter().filter(|(weight, _)| *weight > 0.0) {
-        for (rank, &doc) in (1_u32..).zip(*list) {
-            shares.entry(doc).or_default().push(weight / (RRF_K + rank as f32));
-        }
-    }
-    let sum = |mut shares: Vec<f32>| {
-        // Sums of floats depend on their order, so the order is that of their size.
-        shares.sort_unstable_by(f32::total_cmp);
-        shares.iter().sum()
-    };
+    let lists = lists.iter().filter(|(weight, _)| *weight > 0.0);
+    let mut shares: Vec<(DocId, f32)> = lists
+        .flat_map(|(weight, list)| {
+            (1_u32..).zip(*list).map(move |(rank, &doc)| (doc, weight / (RRF_K + rank as f32)))
+        })
+        .collect();
+    // Sums of floats depend on their order, so the order is that of their size.
+    shares.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let of_one = shares.chunk_by(|a, b| a.0 == b.0);
     let mut fused: Vec<(DocId, f32)> =
-        shares.into_iter().map(|(doc, shares)| (doc, sum(shares))).collect();
+        of_one.map(|own| (own[0].0, own.iter().map(|(_, share)| share).sum())).collect();
     fused.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     fused
 }

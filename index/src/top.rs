@@ -21,6 +21,12 @@ impl Top {
         self.floor
     }
 
+    /// Raises the floor to that of others, where it is below: what those have found decides that
+    /// nothing below is among the best of all.
+    pub(crate) fn raise(&mut self, floor: f32) {
+        self.floor = self.floor.max(floor);
+    }
+
     /// Adds a number; none may come twice.
     pub(crate) fn push(&mut self, score: f32, number: u64) {
         self.kept.push((score, number));
@@ -32,7 +38,7 @@ impl Top {
     fn cut(&mut self) {
         if self.kept.len() > self.count {
             let (_, last, _) = self.kept.select_nth_unstable_by(self.count - 1, order);
-            self.floor = last.0;
+            self.floor = self.floor.max(last.0);
             self.kept.truncate(self.count);
         }
     }
@@ -88,6 +94,22 @@ mod tests {
         for parts in [1, 7, 50] {
             assert_eq!(of(parts), expected);
         }
+        // What one part has found spares the others.
+        let mut floor = f32::NEG_INFINITY;
+        let parts = scored.chunks(500).map(|part| {
+            let mut best = Top::new(70);
+            best.raise(floor);
+            for (score, number) in part {
+                if *score >= best.floor() {
+                    best.push(*score, *number);
+                }
+            }
+            floor = best.floor();
+            best
+        });
+        let best = parts.reduce(Top::merge).unwrap();
+        assert!(floor > 70.0, "{floor}");
+        assert_eq!(best.sorted(), expected);
         let mut few = Top::new(3);
         few.push(1.0, 4);
         assert_eq!(few.numbers(), [4]);

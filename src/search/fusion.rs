@@ -76,15 +76,17 @@ impl Lists {
         fuse(&lists, depth)
     }
 
-    /// What each side made of every photo that any of them found.
-    pub(super) fn scores(&self, depth: usize) -> HashMap<DocId, SourceScores> {
+    /// What each side made of each of `docs`.
+    pub(super) fn scores(&self, depth: usize, docs: &[DocId]) -> HashMap<DocId, SourceScores> {
         let best = best_score(self.weighted().map(|(weight, _)| weight));
-        let mut scores: HashMap<DocId, SourceScores> = HashMap::new();
+        let mut scores: HashMap<DocId, SourceScores> =
+            docs.iter().map(|doc| (*doc, SourceScores::default())).collect();
         let mut note = |weight: f32, list: &Option<Ranking>, set: fn(&mut SourceScores, Placed)| {
             for (rank, (doc, score)) in (1..).zip(list.iter().flatten()) {
+                let Some(scores) = scores.get_mut(doc) else { continue };
                 let share = weight / (RRF_K + rank as f32) / best;
                 let share = if rank <= depth { share } else { 0.0 };
-                set(scores.entry(*doc).or_default(), Placed { rank, score: *score, share });
+                set(scores, Placed { rank, score: *score, share });
             }
         };
         let Weights { words, meaning } = self.weights;
@@ -102,12 +104,12 @@ pub(super) fn merge(rankings: Vec<Ranking>, limit: usize) -> Ranking {
     if rankings.len() == 1 {
         return rankings.remove(0);
     }
-    let mut highest: HashMap<DocId, f32> = HashMap::new();
-    for (doc, score) in rankings.into_iter().flatten() {
-        highest.entry(doc).and_modify(|known| *known = known.max(score)).or_insert(score);
-    }
-    let mut merged: Ranking = highest.into_iter().collect();
-    merged.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut all: Ranking = rankings.into_iter().flatten().collect();
+    let best_first = |a: &(DocId, f32), b: &(DocId, f32)| b.1.total_cmp(&a.1);
+    all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(best_first(a, b)));
+    all.dedup_by_key(|(doc, _)| *doc);
+    let mut merged = all;
+    merged.sort_unstable_by(|a, b| best_first(a, b).then(a.0.cmp(&b.0)));
     merged.truncate(limit);
     merged
 }
@@ -195,13 +197,17 @@ mod tests {
             fields: ranking(&[5, 8]),
             weights: Weights { words: 2.0, meaning: 0.5 },
         };
-        let scores = lists.scores(CANDIDATES);
-        for (doc, score) in lists.fused(CANDIDATES) {
+        let fused = lists.fused(CANDIDATES);
+        let docs: Vec<DocId> = fused.iter().map(|(doc, _)| *doc).collect();
+        let scores = lists.scores(CANDIDATES, &docs);
+        for (doc, score) in fused {
             let SourceScores { words, meaning, fields } = scores[&doc];
             let shares = [words, meaning, fields].into_iter().flatten().map(|it| it.share);
             assert!((shares.sum::<f32>() - score).abs() < 1e-5, "{doc:?}");
         }
         assert_eq!(scores[&DocId(4)].meaning.unwrap().rank, 3);
+        let some = lists.scores(CANDIDATES, &docs[1..2]);
+        assert_eq!(some, HashMap::from([(docs[1], scores[&docs[1]])]));
     }
 
     #[test]

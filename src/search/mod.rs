@@ -208,8 +208,11 @@ pub fn search(
         let newest = reader.by_filter(&filter, limit)?;
         lists.fields = Some(newest.into_iter().map(|doc| (doc, 1.0)).collect());
     }
-    let ranked = lists.fused(CANDIDATES).into_iter();
-    let hits = hits(reader, ranked, &lists.scores(CANDIDATES), &marked, options)?;
+    let mut ranked = lists.fused(CANDIDATES);
+    ranked.truncate(options.top);
+    let shown: Vec<DocId> = ranked.iter().map(|(doc, _)| *doc).collect();
+    let scores = lists.scores(CANDIDATES, &shown);
+    let hits = hits(reader, ranked.into_iter(), &scores, &marked, options)?;
     Ok(Found { hits, respelt })
 }
 
@@ -313,8 +316,8 @@ pub(crate) fn hits(
     options: SearchOptions,
 ) -> Result<Vec<Hit>, FindError> {
     let good = ranked.take_while(|(_, score)| *score >= options.min_score).take(options.top);
-    let mut hits = Vec::new();
-    for (doc, score) in good {
+    let good: Vec<(DocId, f32)> = good.collect();
+    let hit = |(at, (doc, score)): (usize, (DocId, f32))| {
         let scores = scores.get(&doc).copied().unwrap_or_default();
         if scores.meaning.is_some() {
             // Of a ranking by meaning only what is shown has to be whole.
@@ -325,8 +328,8 @@ pub(crate) fn hits(
             Some(caption) => reader.highlight(marked, caption),
             None => Vec::new(),
         };
-        hits.push(Hit {
-            rank: hits.len() + 1,
+        Ok(Hit {
+            rank: at + 1,
             doc,
             score,
             path: photo.path,
@@ -336,9 +339,9 @@ pub(crate) fn hits(
             snippets: snippet::snippets(reader, marked, &photo.metadata),
             metadata: photo.metadata,
             scores,
-        });
-    }
-    Ok(hits)
+        })
+    };
+    good.into_par_iter().enumerate().map(hit).collect()
 }
 
 #[cfg(test)]

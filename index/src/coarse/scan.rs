@@ -47,8 +47,8 @@ fn avx2(query: &CodedQuery, group: &[u8]) -> Scores {
         _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_and_si256,
         _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32,
         _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_si256,
-        _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps,
-        _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+        _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_si256,
+        _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
     };
 
     #[expect(unsafe_code, reason = "vector loads take pointers")]
@@ -56,8 +56,9 @@ fn avx2(query: &CodedQuery, group: &[u8]) -> Scores {
     #[target_feature(enable = "avx2,fma")]
     fn kernel(query: &CodedQuery, group: &[u8]) -> Scores {
         let (bits, factors) = group.split_at(query.tables.len());
-        let (low_nibbles, low_bytes) = (_mm256_set1_epi8(15), _mm256_set1_epi16(255));
-        // Sums of lanes with even and odd bytes, of the lower and the upper sixteen lanes.
+        let low_nibbles = _mm256_set1_epi8(15);
+        // Of the lower and the upper sixteen lanes: the sums of both bytes of a word, the upper one
+        // counted 256 times and without carry, and those of the upper one.
         let mut sums = [_mm256_setzero_si256(); 4];
         let tables = query.tables.as_chunks::<32>().0;
         for (table, bytes) in tables.iter().zip(bits.as_chunks::<32>().0) {
@@ -71,10 +72,14 @@ fn avx2(query: &CodedQuery, group: &[u8]) -> Scores {
             let low = _mm256_shuffle_epi8(table, _mm256_and_si256(bytes, low_nibbles));
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low_nibbles);
             let high = _mm256_shuffle_epi8(table, high);
-            sums[0] = _mm256_add_epi16(sums[0], _mm256_and_si256(low, low_bytes));
+            sums[0] = _mm256_add_epi16(sums[0], low);
             sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16::<8>(low));
-            sums[2] = _mm256_add_epi16(sums[2], _mm256_and_si256(high, low_bytes));
+            sums[2] = _mm256_add_epi16(sums[2], high);
             sums[3] = _mm256_add_epi16(sums[3], _mm256_srli_epi16::<8>(high));
+        }
+        // What is left without the upper bytes are the sums of the lower ones: even lanes, odd lanes.
+        for pair in sums.as_chunks_mut::<2>().0 {
+            pair[0] = _mm256_sub_epi16(pair[0], _mm256_slli_epi16::<8>(pair[1]));
         }
         // Two look-ups stand in the halves of a register: together they are a lane's sum.
         let sums = sums.map(|sum| {

@@ -1,6 +1,7 @@
 //! The photos whose codes are most like a query.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
@@ -41,27 +42,30 @@ impl CoarseReader {
     ) -> Vec<Proposals> {
         let kernel = scan::fastest();
         let none = || asks.iter().map(|_| Best::new(count)).collect::<Vec<_>>();
+        // What one thread has found spares the others.
+        let floors: Vec<Floor> = asks.iter().map(|_| Floor::default()).collect();
         let chunks = (0..self.chunks()).into_par_iter();
         let best = chunks.fold(none, |mut best, chunk| {
             let first = (chunk * CHUNK_SLOTS) as u64;
             let slots = first..first + CHUNK_SLOTS as u64;
             // Among those that nobody may have are the chunks of segments that are gone.
-            let mut asked: Vec<(&Ask<'_>, &mut Best)> = asks
-                .iter()
-                .zip(&mut best)
-                .filter(|(ask, _)| ask.allowed.has_any(slots.clone()))
-                .collect();
+            let asked = asks.iter().zip(&mut best).zip(&floors);
+            let mut asked: Vec<_> =
+                asked.filter(|((ask, _), _)| ask.allowed.has_any(slots.clone())).collect();
             if asked.is_empty() {
                 return best;
             }
             let Some(groups) = self.groups(chunk, content) else {
-                for (_, best) in asked {
+                for ((_, best), _) in asked {
                     best.unknown.push(slots.clone());
                 }
                 return best;
             };
+            for ((_, best), floor) in &mut asked {
+                best.top.raise(floor.get());
+            }
             for (slot, group) in (first..).step_by(GROUP_SLOTS).zip(groups) {
-                for (ask, best) in &mut asked {
+                for ((ask, best), _) in &mut asked {
                     let allowed = ask.allowed.four(slot);
                     if allowed == 0 {
                         continue;
@@ -79,6 +83,9 @@ impl CoarseReader {
                     }
                 }
             }
+            for ((_, best), floor) in asked {
+                floor.raise(best.top.floor());
+            }
             best
         });
         let best = best.reduce(none, |some, others| {
@@ -90,6 +97,27 @@ impl CoarseReader {
             Proposals { slots: top.numbers(), unknown }
         });
         proposals.collect()
+    }
+}
+
+/// What all threads know of the estimates of an ask: none below it is among the best.
+struct Floor(AtomicU32);
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self(AtomicU32::new(f32::NEG_INFINITY.to_bits()))
+    }
+}
+
+impl Floor {
+    fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn raise(&self, floor: f32) {
+        let raised = |bits| (f32::from_bits(bits) < floor).then_some(floor.to_bits());
+        // That others were higher is no failure.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
     }
 }
 

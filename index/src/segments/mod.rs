@@ -8,19 +8,16 @@
 
 mod gone;
 mod part;
-mod rows;
+mod scan;
 
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rayon::prelude::*;
-
 use crate::document::{ContentHash, Features, Matrix, ModelSpec};
 use crate::error::StoreResult;
 use crate::files;
-use crate::vectors::Query;
 
 pub(crate) use gone::Gone;
 use part::{Layout, PartReader, PartWriter};
@@ -28,9 +25,6 @@ use part::{Layout, PartReader, PartWriter};
 /// Records a segment: at 32 x 256 vectors and 32 x 768 tokens, files of 34 and 102 MB. Few in a
 /// build of the tests within the crate, so that a few photos make several segments.
 pub(crate) const SLOTS_PER_SEGMENT: u64 = if cfg!(test) { 16 } else { 4096 };
-
-/// Records that one task of a scan looks at: about half a megabyte.
-const SCAN_CHUNK: usize = 64;
 
 /// The segments of the first `slots` slots.
 pub(crate) fn segments_of(slots: u64) -> Range<u64> {
@@ -178,25 +172,6 @@ impl SegmentReader {
     pub(crate) fn verify_embedding(&self, slot: u64) -> StoreResult<()> {
         self.vectors.verified(slot).map(|_| ())
     }
-
-    /// The largest cosine between the query and the rows of each record, in the order of
-    /// `slots`. Checksums are not looked at: callers verify the few records that matter. A slot
-    /// without a record is like nothing.
-    pub(crate) fn best_cosines(&self, query: &Query, slots: &[u64]) -> Vec<f32> {
-        let mut scores = vec![0.0; slots.len()];
-        slots.par_chunks(SCAN_CHUNK).zip(scores.par_chunks_mut(SCAN_CHUNK)).for_each(
-            |(slots, scores)| {
-                self.vectors.fetch(slots);
-                for (slot, score) in slots.iter().zip(scores) {
-                    let record = self.vectors.scales_and_rows(*slot);
-                    *score = record.map_or(f32::NEG_INFINITY, |(scales, rows)| {
-                        query.best_cosine(scales, rows)
-                    });
-                }
-            },
-        );
-        scores
-    }
 }
 
 /// A set of slots, or of other numbers below a known one.
@@ -256,6 +231,7 @@ pub(crate) fn unit_rows(matrix: &Matrix) -> Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::Query;
 
     fn spec() -> ModelSpec {
         ModelSpec {
@@ -311,6 +287,28 @@ mod tests {
         for (slot, score) in all.iter().zip(reader.best_cosines(&query, &all)) {
             let cosine = (*slot as f32 / 10_000.0).cos();
             assert!((score - cosine).abs() < 1e-2, "slot {slot}: {score} against {cosine}");
+        }
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_where_records_lie_or_come_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let slots = 20 * SLOTS_PER_SEGMENT + 5;
+        drop(fill(dir.path(), 0..slots));
+        let mut gone = Gone::default();
+        gone.insert(3);
+        let reader = SegmentReader::open(dir.path(), &spec(), slots, &gone).unwrap();
+        let query = Query::new(&[0.2, 1.0, 0.0]).unwrap();
+        let score = |slot: u64| reader.best_cosines(&query, &[slot])[0];
+        for step in [1, 2, 7] {
+            // The last ones are not there.
+            let some: Vec<u64> = (0..slots + 30).step_by(step).collect();
+            reader.vectors.fetch(&some);
+            for (slot, found) in some.iter().zip(reader.best_cosines(&query, &some)) {
+                assert_eq!(found.to_bits(), score(*slot).to_bits(), "slot {slot}");
+                let there = *slot < slots && slot / SLOTS_PER_SEGMENT != 3;
+                assert_eq!(there, found > f32::NEG_INFINITY, "slot {slot}");
+            }
         }
     }
 

@@ -73,13 +73,15 @@ impl PartReader {
 
     /// Lets the system fetch records that are read next.
     pub(in crate::segments) fn fetch(&self, slots: &[u64]) {
-        for slot in slots {
-            let (at, length) = (self.layout.offset(*slot), self.layout.record_bytes());
-            if self.record(*slot).is_some()
-                && let Some(map) = self.map(*slot)
-            {
+        let follows = |slot: &u64, next: &u64| {
+            *next == slot + 1 && slot / SLOTS_PER_SEGMENT == next / SLOTS_PER_SEGMENT
+        };
+        for run in slots.chunk_by(follows) {
+            let (Some(map), at) = (self.map(run[0]), self.layout.offset(run[0])) else { continue };
+            let end = map.len().min(at + run.len() * self.layout.record_bytes());
+            if at < end {
                 // Without it they come one page after the other.
-                let _ = map.advise_range(Advice::WillNeed, at, length);
+                let _ = map.advise_range(Advice::WillNeed, at, end - at);
             }
         }
     }
