@@ -14,7 +14,7 @@ use crate::document::{
 };
 use crate::error::{OpenError, StoreResult, WriteError};
 use crate::files::{self, WriterLock};
-use crate::manifest::{FORMAT, Manifest, WRITTEN_BY};
+use crate::manifest::{Manifest, WRITTEN_BY};
 use crate::recovery::{Recovered, drop_other_epochs, recover};
 use crate::segments::SegmentWriter;
 use crate::text::TextWriter;
@@ -354,7 +354,7 @@ impl IndexWriter {
     /// The manifest of what is committed.
     fn manifest(&self) -> Manifest {
         Manifest {
-            format: FORMAT,
+            format: self.catalog.state().format,
             written_by: WRITTEN_BY.to_owned(),
             generation: self.catalog.state().generation,
             model: self.spec.clone(),

@@ -173,6 +173,13 @@ fn assert_read(dir: &Path, format: u32) {
     assert_eq!(check(dir).unwrap().problems, [""; 0]);
 }
 
+/// The format that a manifest names.
+fn format_of(dir: &Path) -> u32 {
+    let manifest = fs::read_to_string(dir.join("manifest.json")).unwrap();
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("\"format\": ")).unwrap();
+    line.trim_end_matches(',').parse().unwrap()
+}
+
 /// Every index in the fixtures with its format.
 fn golden_indexes() -> Vec<(u32, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -218,6 +225,7 @@ fn an_index_of_every_format_is_read_and_extended() {
         writer.set_caption(new, "a boat").unwrap();
         assert_eq!(writer.commit().unwrap(), generation_and_gaps(format).0 + 1);
         drop(writer);
+        assert_eq!(format_of(dir.path()), NEWEST);
         let reader = IndexReader::open(dir.path()).unwrap();
         assert_eq!(stored(&reader, "/photos/new.jpg").caption.as_deref(), Some("a boat"));
         assert_eq!(check(dir.path()).unwrap().problems, [""; 0]);
@@ -227,6 +235,8 @@ fn an_index_of_every_format_is_read_and_extended() {
         unpack(&packed, dir.path());
         drop(IndexWriter::restore(dir.path()).unwrap());
         assert_read(dir.path(), format);
+        // Only a commit makes the newest format of it.
+        assert_eq!(format_of(dir.path()), format);
         let cameras = IndexReader::open(dir.path()).unwrap().cameras().unwrap();
         assert_eq!(cameras, [("FUJIFILM X100V".to_owned(), 1)]);
     }
@@ -244,8 +254,7 @@ fn the_format_that_is_written_has_its_golden_index() {
     let again = tempfile::tempdir().unwrap();
     unpack(&packed, again.path());
     assert_eq!(pack(again.path()), packed);
-    let manifest = fs::read_to_string(dir.path().join("manifest.json")).unwrap();
-    assert!(manifest.contains(&format!("\"format\": {NEWEST},")), "{manifest}");
+    assert_eq!(format_of(dir.path()), NEWEST);
     let found: Vec<u32> = golden_indexes().into_iter().map(|(format, _)| format).collect();
     let expected: Vec<u32> = (1..=NEWEST).collect();
     assert_eq!(found, expected, "make a golden index of the newest, see the top of this file");

@@ -104,11 +104,10 @@ pub(super) fn merge(rankings: Vec<Ranking>, limit: usize) -> Ranking {
     if rankings.len() == 1 {
         return rankings.remove(0);
     }
-    let mut all: Ranking = rankings.into_iter().flatten().collect();
+    let mut merged: Ranking = rankings.into_iter().flatten().collect();
     let best_first = |a: &(DocId, f32), b: &(DocId, f32)| b.1.total_cmp(&a.1);
-    all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(best_first(a, b)));
-    all.dedup_by_key(|(doc, _)| *doc);
-    let mut merged = all;
+    merged.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(best_first(a, b)));
+    merged.dedup_by_key(|(doc, _)| *doc);
     merged.sort_unstable_by(|a, b| best_first(a, b).then(a.0.cmp(&b.0)));
     merged.truncate(limit);
     merged

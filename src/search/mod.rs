@@ -341,7 +341,9 @@ pub(crate) fn hits(
             scores,
         })
     };
-    good.into_par_iter().enumerate().map(hit).collect()
+    // Of several that cannot be read the best one is told, whichever thread came first.
+    let hits: Vec<Result<Hit, FindError>> = good.into_par_iter().enumerate().map(hit).collect();
+    hits.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ use rows::{
 pub(crate) use rows::{PathEntry, PathRow, State};
 use store::Store;
 
-/// The first format in which the paths of a commit share a row.
-const ONE_ROW_OF_CHANGES: u32 = 3;
+/// The first format in which the changed paths of a commit share rows.
+const JOINED_CHANGES: u32 = 3;
 
 /// The ledger.
 pub(crate) struct Catalog {
@@ -280,14 +280,15 @@ impl Catalog {
     pub(crate) fn changed_by_last_commit(&self) -> StoreResult<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in self.store.scan(&[key::CHANGED]) {
-            match entry? {
-                (key, value) if key.len() == 1 => {
-                    let lost = || StoreError::lost(self.store.path(), "a list of paths is cut off");
-                    paths.extend(split(&value).ok_or_else(lost)?);
-                }
-                // As formats 1 and 2 had them.
-                (key, _) => paths.push(path_of(key)),
+            let (key, value) = entry?;
+            if self.state.format < JOINED_CHANGES {
+                paths.push(path_of(key));
+                continue;
             }
+            // The text can be written without it.
+            let what = "a list of paths is cut off";
+            let lost = || StoreError::rewritable(self.store.path(), what);
+            paths.extend(split(&value).ok_or_else(lost)?);
         }
         Ok(paths)
     }
@@ -298,12 +299,14 @@ impl Catalog {
         &mut self,
         changed: impl Iterator<Item = &'a PathBuf>,
     ) -> StoreResult<()> {
-        if self.state.format < ONE_ROW_OF_CHANGES {
-            for path in self.changed_by_last_commit()? {
-                self.store.delete(path_key(key::CHANGED, &path));
-            }
+        let before: StoreResult<Vec<Vec<u8>>> =
+            self.store.scan(&[key::CHANGED]).map(|entry| Ok(entry?.0)).collect();
+        for key in before? {
+            self.store.delete(key);
         }
-        self.store.put(vec![key::CHANGED], joined(changed));
+        for (key, paths) in joined(changed) {
+            self.store.put(key, paths);
+        }
         if self.state.contents.is_none() {
             let count = self.contents().try_fold(0, |count, it| it.map(|_| count + 1))?;
             self.state.contents = Some(count);
@@ -363,6 +366,7 @@ fn decode<T: DeserializeOwned>(store: &Store, bytes: &[u8]) -> StoreResult<T> {
 mod tests {
     use super::*;
     use crate::common::{features, photo, spec};
+    use crate::error::Cure;
     use crate::{IndexWriter, check};
 
     #[test]
@@ -404,7 +408,12 @@ mod tests {
         let mut catalog = Catalog::open_existing(dir.path()).unwrap().unwrap();
         assert_eq!(catalog.changed_by_last_commit().unwrap(), paths);
 
-        catalog.store.delete(vec![key::CHANGED]);
+        let (row, value) = joined(paths.iter()).next().unwrap();
+        catalog.store.put(row.clone(), value[..value.len() - 1].to_vec());
+        let error = catalog.changed_by_last_commit().unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { cure: Cure::Rewrite, .. }), "{error:?}");
+
+        catalog.store.delete(row);
         for path in &paths {
             catalog.store.put(path_key(key::CHANGED, path), Vec::new());
         }

@@ -21,8 +21,9 @@ pub(super) mod key {
     pub(in crate::catalog) const HOLDER: u8 = b'h';
     /// First slot, big-endian, of a content without a caption: content hash.
     pub(in crate::catalog) const UNCAPTIONED: u8 = b'u';
-    /// Nothing: the paths whose text the last commit changed, as [`super::joined`]. Formats 1 and
-    /// 2 had a row of each path, with nothing in it: a quarter of what a commit wrote.
+    /// Number, u32, big-endian: some of the paths whose text the last commit changed, as
+    /// [`super::joined`]. Formats 1 and 2 had a row of each path, with nothing in it: a quarter of
+    /// what a commit wrote.
     pub(in crate::catalog) const CHANGED: u8 = b'o';
     /// Nothing: [`super::State`].
     pub(in crate::catalog) const STATE: u8 = b'm';
@@ -112,18 +113,33 @@ pub(super) fn path_of(mut key: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(key))
 }
 
-/// Paths one behind the other, each with its length before it, u32, big-endian.
-pub(super) fn joined<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<u8> {
-    let mut joined = Vec::new();
+/// A row of paths takes no more than this, unless one path does. sled keeps what has more than
+/// 128 KB, leaves of its tree among it, in files of their own, and these are not flushed before the
+/// log that names them: a loss of power could take them out of a commit.
+const JOINED_BYTES: usize = 4096;
+
+/// Keys and values of the rows of `paths`: one path behind the other, each with its length before
+/// it, u32, big-endian.
+pub(super) fn joined<'a>(
+    paths: impl Iterator<Item = &'a PathBuf>,
+) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let mut rows: Vec<Vec<u8>> = Vec::new();
     for path in paths {
         let path = path.as_os_str().as_bytes();
-        joined.extend((path.len() as u32).to_be_bytes());
-        joined.extend(path);
+        let bytes = 4 + path.len();
+        if rows.last().is_none_or(|row| row.len() + bytes > JOINED_BYTES) {
+            rows.push(Vec::new());
+        }
+        if let Some(row) = rows.last_mut() {
+            row.extend((path.len() as u32).to_be_bytes());
+            row.extend(path);
+        }
     }
-    joined
+    let key = |number: u32| [&[key::CHANGED], number.to_be_bytes().as_slice()].concat();
+    (0..).map(key).zip(rows)
 }
 
-/// Undoes [`joined`]; none if that is not what `bytes` are.
+/// The paths of a row of [`joined`]; none if it is not one.
 pub(super) fn split(mut bytes: &[u8]) -> Option<Vec<PathBuf>> {
     let mut paths = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
@@ -160,16 +176,21 @@ mod tests {
     proptest! {
         #[test]
         fn joined_paths_are_split_again(
-            names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..9),
+            names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..60),
             cut in any::<prop::sample::Index>(),
         ) {
             let paths: Vec<PathBuf> =
                 names.into_iter().map(|name| PathBuf::from(OsString::from_vec(name))).collect();
-            let bytes = joined(paths.iter());
-            prop_assert_eq!(split(&bytes), Some(paths.clone()));
-            let short = cut.index(bytes.len() + 1);
-            if let Some(fewer) = split(&bytes[..short]) {
-                prop_assert!(paths.starts_with(&fewer));
+            let rows: Vec<(Vec<u8>, Vec<u8>)> = joined(paths.iter()).collect();
+            prop_assert!(rows.is_sorted());
+            let back = rows.iter().flat_map(|(_, row)| split(row).unwrap());
+            prop_assert_eq!(back.collect::<Vec<_>>(), paths);
+            for (_, row) in rows {
+                prop_assert!(row.len() <= JOINED_BYTES);
+                let short = cut.index(row.len());
+                if let Some(fewer) = split(&row[..short]) {
+                    prop_assert!(split(&row).unwrap().starts_with(&fewer));
+                }
             }
         }
     }

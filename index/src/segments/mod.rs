@@ -230,6 +230,8 @@ pub(crate) fn unit_rows(matrix: &Matrix) -> Matrix {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::vectors::Query;
 
@@ -303,8 +305,13 @@ mod tests {
         for step in [1, 2, 7] {
             // The last ones are not there.
             let some: Vec<u64> = (0..slots + 30).step_by(step).collect();
-            reader.vectors.fetch(&some);
-            for (slot, found) in some.iter().zip(reader.best_cosines(&query, &some)) {
+            let found = reader.best_cosines(&query, &some);
+            let best = |scales: &[u8], rows: &[u8]| query.best_cosine(scales, rows);
+            // As if all came from the disk, and as if none did.
+            for slow in [Duration::ZERO, Duration::MAX] {
+                assert_eq!(reader.scores(&some, slow, best), found);
+            }
+            for (slot, found) in some.iter().zip(found) {
                 assert_eq!(found.to_bits(), score(*slot).to_bits(), "slot {slot}");
                 let there = *slot < slots && slot / SLOTS_PER_SEGMENT != 3;
                 assert_eq!(there, found > f32::NEG_INFINITY, "slot {slot}");

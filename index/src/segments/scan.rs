@@ -22,7 +22,7 @@ impl SegmentReader {
     /// `slots`. Checksums are not looked at: callers verify the few records that matter. A slot
     /// without a record is like nothing.
     pub(crate) fn best_cosines(&self, query: &Query, slots: &[u64]) -> Vec<f32> {
-        self.scores(slots, |scales, rows| query.best_cosine(scales, rows))
+        self.scores(slots, SLOW, |scales, rows| query.best_cosine(scales, rows))
     }
 
     /// The mean, over all rows, of the cosine between query `i` and row `i` of each record, in
@@ -30,7 +30,7 @@ impl SegmentReader {
     /// callers verify the few records that matter. A slot without a record is like nothing.
     pub(crate) fn mean_cosines(&self, queries: &[Option<Query>], slots: &[u64]) -> Vec<f32> {
         let count = queries.len().max(1);
-        self.scores(slots, |scales, rows| {
+        self.scores(slots, SLOW, |scales, rows| {
             let stride = (rows.len() / count).max(1);
             let rows = scales.chunks_exact(4).zip(rows.chunks_exact(stride));
             let cosines = queries.iter().zip(rows).map(|(query, (scale, row))| {
@@ -43,8 +43,14 @@ impl SegmentReader {
     /// What `score` makes of the scales and the rows of each record, in the order of `slots`.
     ///
     /// To ask the system for records costs as much time as to compare them where they are in
-    /// memory, and saves most of it where they are not: it is asked once some were slow to come.
-    fn scores(&self, slots: &[u64], score: impl Fn(&[u8], &[u8]) -> f32 + Sync) -> Vec<f32> {
+    /// memory, and saves most of it where they are not: it is asked once some took longer than
+    /// `slow`.
+    pub(super) fn scores(
+        &self,
+        slots: &[u64],
+        slow: Duration,
+        score: impl Fn(&[u8], &[u8]) -> f32 + Sync,
+    ) -> Vec<f32> {
         let mut scores = vec![f32::NEG_INFINITY; slots.len()];
         let from_disk = AtomicBool::new(false);
         slots.par_chunks(CHUNK).zip(scores.par_chunks_mut(CHUNK)).for_each(|(slots, scores)| {
@@ -62,7 +68,7 @@ impl SegmentReader {
                         *place = score(scales, rows);
                     }
                 }
-                if started.elapsed() > SLOW {
+                if started.elapsed() > slow {
                     from_disk.store(true, Ordering::Relaxed);
                 }
             }

@@ -67,8 +67,9 @@ pub fn with_layers<T>(forward: impl FnOnce(&mut Tap<'_>) -> Result<T>) -> Result
 }
 
 /// The loss of the queries after each layer ([`with_layers`]): of the last ones, and half as
-/// strongly of those three layers below, or of the first where there are not so many. Numbers
-/// are those of the last; the second value is the percentage of pairs that are right below.
+/// strongly of those three layers below, or of the first where there are not so many. `total` is of
+/// both, the numbers to show are those of the last; the second value is the percentage of pairs
+/// that are right below.
 ///
 /// # Errors
 ///
@@ -267,15 +268,18 @@ mod tests {
 
     #[test]
     fn the_states_of_layers_come_in_their_order() {
-        let one = Tensor::ones((1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+        let one = |value: f32| Tensor::new(&[value], &Device::Cpu).unwrap();
         let (given, layers) = with_layers(|tap| {
-            for name in ["ln_vision", "qformer.layer0.self", "qformer.layer0", "qformer.layer1"] {
-                tap.see(name, &one);
-            }
+            tap.see("ln_vision", &one(9.0));
+            tap.see("qformer.layer0.self", &one(8.0));
+            tap.see("qformer.layer0", &one(0.0));
+            tap.see("qformer.layer1", &one(1.0));
+            tap.see("qformer.last_hidden", &one(7.0));
             Ok(7)
         })
         .unwrap();
-        assert_eq!((given, layers.len()), (7, 2));
+        let layers: Vec<f32> = layers.iter().map(|it| it.to_vec1::<f32>().unwrap()[0]).collect();
+        assert_eq!((given, layers), (7, vec![0.0, 1.0]));
     }
 
     #[test]
