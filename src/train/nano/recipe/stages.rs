@@ -105,7 +105,7 @@ impl Recipe<'_> {
             dialogues: true,
             long_captions: false,
         };
-        self.talk("language", diet, true, (1.5e-3, 3500), 4_000_000, watch)
+        self.talk("language", diet, true, (1.5e-3, 3000), 4_000_000, watch)
     }
 
     pub(super) fn relations(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
