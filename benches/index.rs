@@ -34,6 +34,7 @@ use rayon::prelude::*;
 use tinyfind::decode::DecodedImage;
 use tinyfind::model::{TinyGptV, registry};
 use tinyfind::search::{Pictures, Query, SearchOptions, Weights, search};
+use tinyfind::similar::{Original, similar};
 use tinyfind::train::scenes::{CaptionPlan, Scene, Split};
 use tinyfind::vlm::{Question, Result as VlmResult, Vlm};
 use tinyfind_index::{
@@ -278,11 +279,15 @@ fn ask(reader: &IndexReader, model: &mut Texts, query: &str) -> Vec<DocId> {
 fn warm(dir: &Path, library: &Library) {
     let reader = IndexReader::open(dir).unwrap();
     let mut model = Texts { spec: reader.spec().clone(), vector: library.text_query(0) };
-    println!(
-        "recall at 10 of the vectors: {:.4}",
-        recall(dir, &reader, |n| library.text_query(n), 50)
-    );
     let all = Filter::default();
+    let by_text = |reader: &IndexReader, number: u64| {
+        reader.by_vector(&library.text_query(number), &all, 10).unwrap()
+    };
+    let by_photo = |reader: &IndexReader, number: u64| {
+        reader.by_rows(&library.embedding(number * 97), &all, 10).unwrap()
+    };
+    println!("recall at 10 of the vectors: {:.4}", recall(dir, &reader, by_text, 50));
+    println!("recall at 10 of similar photos: {:.4}", recall(dir, &reader, by_photo, 50));
     let mut times = Vec::new();
     for number in 0..SEARCHES {
         let query = library.text_query(number);
@@ -300,6 +305,7 @@ fn warm(dir: &Path, library: &Library) {
         exact.push(begun.elapsed());
     }
     println!("{:44} {}", "vectors alone, every photo compared", percentiles(&mut exact));
+    alike(&reader, library);
     for query in [
         "a red car on a beach",
         "a red car on a beach -dog",
@@ -320,16 +326,33 @@ fn warm(dir: &Path, library: &Library) {
     }
 }
 
-/// Part of the exact ten best that a search for ten returns.
-fn recall(dir: &Path, reader: &IndexReader, query: impl Fn(u64) -> Vec<f32>, queries: u64) -> f64 {
-    let (all, mut found) = (Filter::default(), 0);
+/// `similar` for photos of the index, each one that a text finds first.
+fn alike(reader: &IndexReader, library: &Library) {
+    let (all, mut times) = (Filter::default(), Vec::new());
+    for number in 0..SEARCHES {
+        let (doc, _) = reader.by_vector(&library.text_query(number), &all, 1).unwrap()[0];
+        let original = Original::Indexed(Box::new(reader.photo(doc).unwrap().unwrap()));
+        let begun = Instant::now();
+        assert_eq!(similar(reader, None, &original, &all, 20, -1.0).unwrap().len(), 20);
+        times.push(begun.elapsed());
+    }
+    println!("{:44} {}", "similar to a photo of the index", percentiles(&mut times));
+}
+
+/// Part of the exact ten best that the ten found by `find` hold, over that many queries.
+fn recall(
+    dir: &Path,
+    reader: &IndexReader,
+    find: impl Fn(&IndexReader, u64) -> Vec<(DocId, f32)>,
+    queries: u64,
+) -> f64 {
+    let mut found = 0;
     let mut exactly = IndexReader::open(dir).unwrap();
     exactly.compare_all_up_to(u64::MAX);
     for number in 0..queries {
-        let query = query(number);
-        let exact = exactly.by_vector(&query, &all, 10).unwrap();
+        let exact = find(&exactly, number);
         let truth: HashSet<DocId> = exact.iter().map(|(doc, _)| *doc).collect();
-        let fast = reader.by_vector(&query, &all, 10).unwrap();
+        let fast = find(reader, number);
         found += fast.iter().filter(|(doc, _)| truth.contains(doc)).count();
     }
     found as f64 / (10 * queries) as f64
@@ -366,9 +389,13 @@ fn nano(photos: u64) {
         model.embed_queries(&[&text]).unwrap().remove(0)
     };
     let queries: Vec<Vec<f32>> = (0..200).map(&mut query).collect();
+    let all = Filter::default();
+    let by_text = |reader: &IndexReader, number: u64| {
+        reader.by_vector(&queries[number as usize], &all, 10).unwrap()
+    };
     println!(
         "nano, {photos} drawn scenes, recall at 10: {:.4}",
-        recall(&dir, &reader, |n| queries[n as usize].clone(), 200)
+        recall(&dir, &reader, by_text, 200)
     );
     fs::remove_dir_all(&dir).unwrap();
 }
