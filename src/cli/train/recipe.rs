@@ -113,7 +113,8 @@ impl Watch for Shown {
     fn step(&mut self, stage: &str, total: u64, report: &StepReport) {
         if self.stage != stage {
             stage.clone_into(&mut self.stage);
-            self.progress.begin_at("training", total, report.step);
+            // How long the first step took is not known.
+            self.progress.begin_at("training", total, report.step + 1);
         }
         self.progress.at(report.step + 1);
         for &(name, value) in [("loss", report.loss)].iter().chain(&report.parts) {

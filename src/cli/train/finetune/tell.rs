@@ -192,7 +192,8 @@ impl Watch for Shown {
 
     fn step(&mut self, total: u64, report: &StepReport) {
         if !self.progress.is_at("training") {
-            self.progress.begin_at("training", total, report.step);
+            // How long the first step took is not known.
+            self.progress.begin_at("training", total, report.step + 1);
         }
         self.progress.tell(format!("loss {:.3}", report.loss));
         self.progress.at(report.step + 1);
