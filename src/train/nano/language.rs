@@ -47,6 +47,8 @@ pub struct Diet {
     pub short: f64,
     /// Questions of a picture.
     pub questions: usize,
+    /// Statements that are judged beside the questions; none where there are no questions.
+    pub statements: u64,
     /// How many times as often relations, statements and matches are asked than other questions.
     pub hard: u64,
     /// Exercises of a picture, see [`drills`].
@@ -62,6 +64,7 @@ impl Diet {
     pub const CAPTIONS: Self = Self {
         short: 0.0,
         questions: 0,
+        statements: 1,
         hard: 1,
         drills: 0,
         dialogues: false,
@@ -216,14 +219,16 @@ impl LanguageTask {
                 continue;
             }
 
-            let said = Said::about(scene, seed);
-            let statement = match &said.edit {
-                Some(edit) if random.below(2) == 0 => (&edit.caption.text, "false"),
-                _ => (&said.first.text, "true"),
-            };
-            let prompt = format!("{STATEMENT} {}", statement.0);
-            let prompt = Template::Evaluation.render(&[], &prompt);
-            lessons.statements.push(ask(&prompt, statement.1, None)?);
+            for number in 0..self.diet.statements {
+                let said = Said::about(scene, seed ^ (number << 40));
+                let statement = match &said.edit {
+                    Some(edit) if random.below(2) == 0 => (&edit.caption.text, "false"),
+                    _ => (&said.first.text, "true"),
+                };
+                let prompt = format!("{STATEMENT} {}", statement.0);
+                let prompt = Template::Evaluation.render(&[], &prompt);
+                lessons.statements.push(ask(&prompt, statement.1, None)?);
+            }
 
             let all = questions(scene, seed);
             for question in self.chosen(&all, &mut random) {

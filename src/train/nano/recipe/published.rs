@@ -27,6 +27,7 @@ impl Recipe<'_> {
         let diet = Diet {
             short: 0.0,
             questions: 6,
+            statements: 1,
             hard: 4,
             drills: 0,
             dialogues: true,
@@ -36,18 +37,19 @@ impl Recipe<'_> {
         self.published("instruction", of, diet, (5e-4, 400), 8_000_000, watch)
     }
 
-    /// Stage 4: hard questions more often, and what leads to them kept.
+    /// Stage 4: hard questions and statements more often, and what leads to them kept.
     pub(super) fn multi_task(&mut self, watch: &mut dyn Watch) -> Result<Outcome> {
         let diet = Diet {
             short: 0.1,
             questions: 6,
+            statements: 3,
             hard: 6,
             drills: 2,
             dialogues: true,
             long_captions: false,
         };
         let of = Stage::MultiTask;
-        self.published("multi-task", of, diet, (5e-4, 800), 9_000_000, watch)
+        self.published("multi-task", of, diet, (5e-4, 1500), 9_000_000, watch)
     }
 
     /// A stage of TinyGPT-V: it trains what that stage trains, with its low-rank additions, which

@@ -88,6 +88,7 @@ impl Recipe<'_> {
         let diet = Diet {
             short: 1.0,
             questions: 6,
+            statements: 1,
             hard: 1,
             drills: 0,
             dialogues: false,
@@ -100,6 +101,7 @@ impl Recipe<'_> {
         let diet = Diet {
             short: 0.3,
             questions: 7,
+            statements: 1,
             hard: 1,
             drills: 0,
             dialogues: true,
@@ -113,12 +115,13 @@ impl Recipe<'_> {
         let diet = Diet {
             short: 0.4,
             questions: 5,
+            statements: 1,
             hard: 8,
             drills: 5,
             dialogues: true,
             long_captions: false,
         };
-        self.talk("relations", diet, false, (1e-3, 1500), 5_000_000, watch)
+        self.talk("relations", diet, false, (1e-3, 2500), 5_000_000, watch)
     }
 
     /// The whole language model, and with `queries` the captioning Q-Former.
