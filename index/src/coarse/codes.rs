@@ -1,4 +1,4 @@
-//! One bit a dimension, and a query that is compared with such codes.
+//! One bit for each of at least 256 dimensions, and a query that is compared with such codes.
 //!
 //! A vector `x` of unit length is turned by a fixed random rotation `R`, after which no dimension
 //! matters more than another, and keeps the signs `b = sign(R x)`. The estimate of a product with
@@ -18,9 +18,13 @@ use crate::segments::unit_rows;
 /// Scale of a correction `1 / <b, R x>`, which is 0 or between 1 and the root of the dimension.
 const FACTOR_SCALE: f32 = 2048.0;
 
-/// Dimensions after the rotation: a power of two, and at least two look-ups.
+/// Bits of a code at least. An estimate is as good as its code has bits: of `nano`'s vectors of 64,
+/// of 20,000 drawn scenes, codes of 64 bits propose 97 % of the ten best, those of 256 all.
+const LEAST_BITS: usize = 256;
+
+/// Dimensions after the rotation, each of which is a bit: a power of two.
 pub(super) fn code_dim(dim: usize) -> usize {
-    dim.next_power_of_two().max(8)
+    dim.next_power_of_two().max(LEAST_BITS)
 }
 
 /// Bytes of the codes of one group and of their corrections.
@@ -208,9 +212,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_estimate_is_near_the_product_and_without_bias() {
-        let dim = 256;
+    /// Mean and standard deviation of the errors of estimates for vectors of `dim`.
+    fn errors(dim: usize) -> (f64, f64) {
         let (mut error, mut square) = (0.0_f64, 0.0_f64);
         let n = 400;
         for seed in 0..n {
@@ -229,8 +232,15 @@ mod tests {
             error += off;
             square += off * off;
         }
-        let (error, deviation) = (error / n as f64, (square / n as f64).sqrt());
-        assert!(error.abs() < 0.01 && deviation < 0.06, "{error} {deviation}");
+        (error / n as f64, (square / n as f64).sqrt())
+    }
+
+    #[test]
+    fn an_estimate_is_near_the_product_and_without_bias() {
+        for dim in [24, 64, 256] {
+            let (error, deviation) = errors(dim);
+            assert!(error.abs() < 0.01 && deviation < 0.06, "{dim}: {error} {deviation}");
+        }
     }
 
     #[test]

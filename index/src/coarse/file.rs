@@ -25,7 +25,7 @@ const TAIL_BYTES: usize = 64;
 /// Bytes of BLAKE3 that a checksum keeps, as in segments.
 const CHECKSUM_BYTES: usize = 8;
 /// Version of this layout, of the rotation and of the choice of representatives.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Chunks that are made durable together: half a second of work, 4 MB.
 const CHUNKS_AT_ONCE: usize = 16;
 

@@ -2,9 +2,9 @@
 //! from one packed file, propose candidates, and their exact scores decide.
 //!
 //! An exact search reads every vector of every photo, 8 KB each at 32 vectors of 256. Here
-//! [`REPRESENTATIVES`] vectors stand for a photo, each with one bit a dimension: 272 bytes.
-//! They cost some recall, which rescoring a few thousand candidates wins back. See `DESIGN.md`
-//! for the bytes.
+//! [`REPRESENTATIVES`] vectors stand for a photo, each with one bit for each of 256 dimensions or
+//! more: 272 bytes. They cost some recall, which rescoring a few thousand candidates wins back. See
+//! `DESIGN.md` for the bytes.
 //!
 //! The file holds whole chunks of [`CHUNK_SLOTS`] slots, appended as slots are committed, and is
 //! never changed behind a reader's back. Slots after the last whole chunk, and those of a chunk
