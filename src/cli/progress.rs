@@ -12,6 +12,8 @@ use super::units;
 
 /// Time between two lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// Time between two drawings of a bar.
+const BETWEEN_TICKS: Duration = Duration::from_millis(250);
 
 /// Progress of one phase after the other, on stderr.
 pub(crate) struct Progress {
@@ -113,8 +115,13 @@ impl Progress {
         self.begin(name, Some(total));
         if let Some(phase) = &mut self.phase {
             (phase.before, phase.done) = (done, done);
+            // The bar takes note of a position when it is drawn, and what it had before that for
+            // the work of a moment.
+            phase.bar.disable_steady_tick();
             phase.bar.set_position(done);
+            phase.bar.tick();
             phase.bar.reset_eta();
+            phase.bar.enable_steady_tick(BETWEEN_TICKS);
         }
     }
 
@@ -207,12 +214,12 @@ fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
         };
     };
     let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-        if state.pos() > 0 {
+        if state.per_sec() > 0.0 {
             let _ = write!(text, "{}", units::rate(state.per_sec()));
         }
     };
     let left = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-        if state.pos() > 0 {
+        if state.per_sec() > 0.0 {
             let _ = write!(text, "{} left", units::duration(state.eta()));
         }
     };
@@ -223,7 +230,7 @@ fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
         .with_key("left", left);
     bar.set_style(style);
     bar.set_prefix(name);
-    bar.enable_steady_tick(Duration::from_millis(250));
+    bar.enable_steady_tick(BETWEEN_TICKS);
     bar
 }
 
