@@ -199,7 +199,7 @@ fn what_is_there_twice_is_listed_with_the_one_to_keep() {
     assert_eq!(photos[0]["bytes"], size("a.png"));
     let near = &photos[1];
     assert_eq!((&near["kind"], &near["width"]), (&"near".into(), &64.into()));
-    assert!(near["distance"].as_u64().unwrap() <= 7 && near["likeness"].as_f64().unwrap() >= 0.9);
+    assert!(near["distance"].as_u64().unwrap() <= 7 && near["likeness"].as_f64().unwrap() >= 0.98);
     let keys: Vec<&str> = near.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = [
         "keep",

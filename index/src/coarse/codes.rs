@@ -18,8 +18,8 @@ use crate::segments::unit_rows;
 /// Scale of a correction `1 / <b, R x>`, which is 0 or between 1 and the root of the dimension.
 const FACTOR_SCALE: f32 = 2048.0;
 
-/// Bits of a code at least. An estimate is as good as its code has bits: of `nano`'s vectors of 64,
-/// of 20,000 drawn scenes, codes of 64 bits propose 97 % of the ten best, those of 256 all.
+/// The least bits of a code. The more bits, the better an estimate: of `nano`'s vectors of 64 values,
+/// over 20,000 drawn scenes, codes of 64 bits propose 97 % of the ten best, codes of 256 all of them.
 const LEAST_BITS: usize = 256;
 
 /// Dimensions after the rotation, each of which is a bit: a power of two.

@@ -47,7 +47,7 @@ pub struct Diet {
     pub short: f64,
     /// Questions of a picture.
     pub questions: usize,
-    /// Statements that are judged beside the questions; none where there are no questions.
+    /// Statements that are judged beside the questions, 1 at least; none without questions.
     pub statements: u64,
     /// How many times as often relations, statements and matches are asked than other questions.
     pub hard: u64,
