@@ -115,13 +115,17 @@ impl Progress {
         self.begin(name, Some(total));
         if let Some(phase) = &mut self.phase {
             (phase.before, phase.done) = (done, done);
-            // The bar takes note of a position when it is drawn, and what it had before that for
-            // the work of a moment.
-            phase.bar.disable_steady_tick();
-            phase.bar.set_position(done);
-            phase.bar.tick();
-            phase.bar.reset_eta();
-            phase.bar.enable_steady_tick(BETWEEN_TICKS);
+            if self.speaker.shown == Shown::Bar {
+                // A bar notes its position when it is drawn, and takes what was done before for the
+                // work of a moment: so it is drawn once where nobody sees it.
+                phase.bar.disable_steady_tick();
+                phase.bar.set_draw_target(ProgressDrawTarget::hidden());
+                phase.bar.set_position(done);
+                phase.bar.tick();
+                phase.bar.reset_eta();
+                phase.bar.set_draw_target(ProgressDrawTarget::stderr());
+                phase.bar.enable_steady_tick(BETWEEN_TICKS);
+            }
         }
     }
 
