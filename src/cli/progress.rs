@@ -12,8 +12,6 @@ use super::units;
 
 /// Time between two lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
-/// Time between two drawings of a bar.
-const BETWEEN_TICKS: Duration = Duration::from_millis(250);
 
 /// Progress of one phase after the other, on stderr.
 pub(crate) struct Progress {
@@ -91,9 +89,13 @@ impl Progress {
 
     /// Begins a phase of `total` steps, or of nobody knows how many; ends the one before.
     pub(crate) fn begin(&mut self, name: &'static str, total: Option<u64>) {
+        self.start(name, total, 0);
+    }
+
+    fn start(&mut self, name: &'static str, total: Option<u64>, done: u64) {
         self.end();
         let bar = match self.speaker.shown {
-            Shown::Bar => bar(name, total),
+            Shown::Bar => bar(name, total, done),
             Shown::Lines | Shown::No => ProgressBar::hidden(),
         };
         self.speaker.show(bar.clone());
@@ -101,8 +103,8 @@ impl Progress {
         self.phase = Some(Phase {
             name,
             total,
-            before: 0,
-            done: 0,
+            before: done,
+            done,
             note: String::new(),
             begun: now,
             last_line: now,
@@ -112,21 +114,7 @@ impl Progress {
 
     /// Begins a phase of which `done` steps were done by an earlier run.
     pub(crate) fn begin_at(&mut self, name: &'static str, total: u64, done: u64) {
-        self.begin(name, Some(total));
-        if let Some(phase) = &mut self.phase {
-            (phase.before, phase.done) = (done, done);
-            if self.speaker.shown == Shown::Bar {
-                // A bar notes its position when it is drawn, and takes what was done before for the
-                // work of a moment: so it is drawn once where nobody sees it.
-                phase.bar.disable_steady_tick();
-                phase.bar.set_draw_target(ProgressDrawTarget::hidden());
-                phase.bar.set_position(done);
-                phase.bar.tick();
-                phase.bar.reset_eta();
-                phase.bar.set_draw_target(ProgressDrawTarget::stderr());
-                phase.bar.enable_steady_tick(BETWEEN_TICKS);
-            }
-        }
+        self.start(name, Some(total), done);
     }
 
     /// Whether the phase under way is the one of that name.
@@ -204,8 +192,8 @@ fn print_line(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+fn bar(name: &'static str, total: Option<u64>, done: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
     let template = match total {
         Some(_) => "{prefix:<10} {wide_bar} {count} {rate} {left} {msg}",
         None => "{prefix:<10} {spinner} {count}",
@@ -234,7 +222,13 @@ fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
         .with_key("left", left);
     bar.set_style(style);
     bar.set_prefix(name);
-    bar.enable_steady_tick(BETWEEN_TICKS);
+    // A bar notes its position when it is drawn, and takes what was done before for the work of a
+    // moment: so it is drawn once where nobody sees it.
+    bar.set_position(done);
+    bar.tick();
+    bar.reset_eta();
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
 
